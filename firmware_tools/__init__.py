@@ -1,0 +1,11 @@
+"""What stands between the station and a board: wire protocol, reference device, virtual line.
+
+Open first:
+
+- ``provisioning_group.py``: the SMP messages of the provisioning group, as Python types. The wire protocol itself
+  stands in ``docs/protocol.md``.
+- ``reference_device/``: the device side in C99, which a firmware engineer copies into a product.
+- ``virtual_line.py``: starts N reference devices on pseudo-terminals, with a wire between that can be harmed.
+
+This package knows neither ``station`` nor ``hsm``.
+"""

@@ -1,0 +1,1 @@
+"""How a SoftHSM token is made for development, tests and the demo."""

@@ -1,0 +1,1 @@
+"""The line: slots, units, manifest, daemon and command line."""
