@@ -38,7 +38,9 @@ class StationError(Exception):
     code: str = "station.error"
     operator: str = "Call the line engineer."
 
-    def __init__(self, message: str, *, code: str | None = None, operator: str | None = None, **facts: object) -> None:
+    def __init__(
+        self, message: str, /, *, code: str | None = None, operator: str | None = None, **facts: object
+    ) -> None:
         """Make the error.
 
         Args:

@@ -1,0 +1,214 @@
+"""The line as a whole: opens token and manifest, follows the ports, keeps one worker a slot, and stops well.
+
+Stopping: the first SIGTERM or ctrl-C lets the boards that are being worked on finish, and begins with no other; the
+second, or the end of ``GRACE``, cuts them off at once. Both are safe: what a board has reached is on record, and it
+goes on from there when it is plugged in again (invariant I5).
+
+Under systemd (``Type=notify``) the daemon says when it is ready, and feeds the watchdog from its event loop.
+"""
+
+import asyncio
+import signal
+import threading
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
+from pathlib import Path
+
+from cryptography import x509
+
+from firmware_tools.build import build_device
+from firmware_tools.virtual_line import VirtualLine
+from hsm import Authority, Profile, Signer, TokenUri
+from station.config import Config, RehearsalSection, SlotConfig
+from station.errors import ConfigError
+from station.events import SlotState, Summary, Watch, ignore
+from station.hotplug import Hotplug, PortEvent, PortEventKind, hotplug_for
+from station.manifest import Manifest, OrderTerms
+from station.sd_notify import notify, watchdog_interval
+from station.slot_worker import SlotWorker
+from station.slots import SlotMap
+from station.unit import Workshop
+
+GRACE = 30.0
+"""Seconds that boards in work get to finish after the first signal."""
+
+ONCE_PATIENCE = 3.0
+"""Seconds that ``once`` waits for a port to appear before it counts a slot as empty."""
+
+
+def run_station(config: Config, *, once: bool = False, on_event: Watch = ignore) -> Summary:
+    """Run the line until it is told to stop; with ``once``, until each slot has served the board in it.
+
+    Raises:
+        StationError, HsmError, FirmwareToolsError: the line can't be opened; nothing has been begun.
+    """
+    return asyncio.run(run_line(config, once=once, watch=on_event))
+
+
+async def run_line(config: Config, *, once: bool = False, watch: Watch = ignore) -> Summary:
+    """Run the line inside a running event loop; see ``run_station``."""
+    async with AsyncExitStack() as stack:
+        if config.rehearsal is not None:
+            await stack.enter_async_context(_virtual_line(config.rehearsal, config.product.model))
+        shop = await stack.enter_async_context(opened(config))
+        line = _Line(config, shop, watch)
+        with _signals(line):
+            return await line.run(hotplug_for(line.slots), once=once)
+
+
+@asynccontextmanager
+async def opened(config: Config) -> AsyncIterator[Workshop]:
+    """Open manifest, token and authority, checked in the order in which a fault costs least."""
+    issuer, root = _certificate(config.ca.certificate), _certificate(config.ca.root)
+    profile = Profile.load(config.ca.profile)
+    with closing(Manifest.open(config.station.manifest)) as manifest:
+        await manifest.open_order(
+            OrderTerms(
+                name=config.order.name,
+                product=config.product.model,
+                profile=profile.name,
+                quantity=config.order.quantity,
+                serial_format=config.order.serial,
+                first_number=config.order.first,
+            )
+        )
+        uri = TokenUri.parse(config.ca.token)
+        with closing(await asyncio.to_thread(Signer.open, uri, environment=config.ca.environment)) as signer:
+            authority = await Authority.open(signer, issuer=issuer, chain=(root,))
+            yield Workshop(
+                manifest=manifest,
+                authority=authority,
+                profile=profile,
+                product=config.product,
+                order=config.order,
+                station_id=config.station.id,
+            )
+
+
+def _certificate(path: Path) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificate(path.read_bytes())
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such certificate; make one with 'station ca init', or correct [ca]") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: not a PEM certificate that can be read ({error})") from None
+
+
+@asynccontextmanager
+async def _virtual_line(rehearsal: RehearsalSection, model: str) -> AsyncIterator[None]:
+    program = await asyncio.to_thread(build_device, rehearsal.directory / "build")
+    async with VirtualLine(program, rehearsal.directory, rehearsal.boards, model=model):
+        yield
+
+
+def slots_of(config: Config) -> tuple[SlotConfig, ...]:
+    """Return the slots of a configuration; in a rehearsal without any, each virtual board has one."""
+    if config.slots or config.rehearsal is None:
+        return config.slots
+    directory = config.rehearsal.directory
+    return tuple(
+        SlotConfig(name=str(number), port=str(directory / f"slot{number}"), usb=None, baud=115200)
+        for number in range(1, config.rehearsal.boards + 1)
+    )
+
+
+class _Line:
+    """The workers of a run, and what moves them."""
+
+    def __init__(self, config: Config, shop: Workshop, watch: Watch) -> None:
+        self.slots = slots_of(config)
+        self._map = SlotMap(self.slots)
+        config.station.transcripts.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._workers = {slot.name: SlotWorker(slot, shop, config.station.transcripts, watch) for slot in self.slots}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._signals = 0
+        self._last_signal = 0
+
+    def stop(self, number: int) -> None:
+        """Take a signal: drain on the first, cut off on the second."""
+        self._signals += 1
+        self._last_signal = number
+        notify("STOPPING=1")
+        if self._signals == 1:
+            for worker in self._workers.values():
+                worker.drain()
+            asyncio.get_running_loop().call_later(GRACE, self._cut)
+        else:
+            self._cut()
+
+    def _cut(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+
+    async def run(self, hotplug: Hotplug, *, once: bool) -> Summary:
+        followers = [asyncio.create_task(self._follow(hotplug))]
+        if (interval := watchdog_interval()) is not None:
+            followers.append(asyncio.create_task(_feed_watchdog(interval)))
+        self._tasks = [asyncio.create_task(worker.run(once=once)) for worker in self._workers.values()]
+        if once:
+            asyncio.get_running_loop().call_later(ONCE_PATIENCE, self._give_up_on_empty_slots)
+        notify("READY=1")
+        try:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+        finally:
+            for task in (*followers, *self._tasks):
+                task.cancel()
+            await asyncio.gather(*followers, *self._tasks, return_exceptions=True)
+        return self._summary()
+
+    async def _follow(self, hotplug: Hotplug) -> None:
+        async for event in hotplug:
+            self._apply(event)
+
+    def _apply(self, event: PortEvent) -> None:
+        name = self._map.slot_of(event)
+        if name is None:
+            return
+        worker = self._workers[name]
+        if event.kind is PortEventKind.ARRIVED:
+            worker.arrived(event.device)
+        else:
+            worker.left()
+
+    def _give_up_on_empty_slots(self) -> None:
+        for worker in self._workers.values():
+            if worker.is_idle:
+                worker.drain()
+
+    def _summary(self) -> Summary:
+        workers = self._workers.values()
+        ends = sum((worker.ends for worker in workers), Counter[SlotState]())
+        starts = [worker.began for worker in workers if worker.began is not None]
+        finals = [worker.ended for worker in workers if worker.ended is not None]
+        return Summary(
+            passed=ends[SlotState.PASSED],
+            done_before=ends[SlotState.DONE_BEFORE],
+            failed=ends[SlotState.FAILED],
+            stopped=ends[SlotState.STOPPED],
+            seconds=max(finals) - min(starts) if finals else 0.0,
+            signal=self._last_signal,
+        )
+
+
+async def _feed_watchdog(interval: float) -> None:
+    while True:
+        notify("WATCHDOG=1")
+        await asyncio.sleep(interval)
+
+
+@contextmanager
+def _signals(line: _Line) -> Iterator[None]:
+    """Let SIGTERM and ctrl-C stop the line well; outside the main thread nobody sends us signals."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    for number in numbers:
+        loop.add_signal_handler(number, line.stop, number)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)

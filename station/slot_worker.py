@@ -1,0 +1,251 @@
+"""One slot of the line: waits for a board, runs its unit, waits until it is taken out, and so on.
+
+::
+
+    EMPTY ── port arrives ──► open ── unit run ──► PASSED | DONE BEFORE | FAILED ── port leaves ──► EMPTY
+
+The port is opened once and held until the board leaves, since opening resets many boards. A *fixture* is a slot whose
+adapter stays when the board leaves; there the board itself is asked once a second whether it is still the same.
+"""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from time import monotonic
+
+from station.config import SlotConfig
+from station.devices import Driver
+from station.devices.smp import SmpDriver
+from station.errors import LinkError, StationError, Unplugged
+from station.events import SlotChanged, SlotState, Watch
+from station.link import Link, open_link
+from station.transcript import Transcript
+from station.unit import UnitRun, Workshop
+
+LOG = logging.getLogger(__name__)
+
+OPEN_PATIENCE = 2.0
+"""Seconds in which a fresh port may still refuse: udev sets its permissions, ModemManager lets go of it."""
+
+REOPEN = 1.0
+"""Seconds between two tries to open a port that somebody else holds, and between two looks at a fixture."""
+
+DRIVERS: dict[str, Callable[[Link], Driver]] = {"smp": SmpDriver}
+"""Which class speaks the language that a slot's ``driver`` names."""
+
+
+class SlotWorker:
+    """One slot and the board in it."""
+
+    def __init__(self, slot: SlotConfig, shop: Workshop, transcripts: Path, watch: Watch) -> None:
+        """Make the worker of a slot.
+
+        Args:
+            slot: name, port, speed and language.
+            shop: what the line shares.
+            transcripts: folder for the wire's transcripts, a file a unit run.
+            watch: told of every change.
+        """
+        self.slot = slot
+        self.ends: Counter[SlotState] = Counter()
+        """How many boards of this slot ended how."""
+        self.began: float | None = None
+        """When the first board arrived (monotonic seconds)."""
+        self.ended: float | None = None
+        """When the last board ended (monotonic seconds)."""
+        self._shop = shop
+        self._transcripts = transcripts
+        self._watch = watch
+        self._device: str | None = None
+        self._moved = asyncio.Event()
+        self._draining = False
+
+    # What the daemon tells the worker.
+
+    def arrived(self, device: str) -> None:
+        """The port of this slot is there."""
+        self._device = device
+        self._moved.set()
+
+    def left(self) -> None:
+        """The port of this slot is gone."""
+        self._device = None
+        self._moved.set()
+
+    def drain(self) -> None:
+        """Begin with no further board."""
+        self._draining = True
+        self._moved.set()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no port is there."""
+        return self._device is None
+
+    # The life of the slot.
+
+    async def run(self, *, once: bool = False) -> None:
+        """Serve boards until told to drain; with ``once``, until one board has ended."""
+        self._tell(SlotState.EMPTY)
+        while (device := await self._next_port()) is not None:
+            if self.began is None:
+                self.began = monotonic()
+            try:
+                link = await self._open(device, patient=not once)
+            except LinkError as error:
+                self._end(self._tell_error(error))
+                if once:
+                    return
+                await self._port_leaves()
+                continue
+            if link is None:
+                continue
+            try:
+                await self._serve(link, once=once)
+            finally:
+                link.close()
+            if once:
+                return
+            self._tell(SlotState.EMPTY)
+
+    async def _serve(self, link: Link, *, once: bool) -> None:
+        """Run units on an open link until the board has gone; more than one where the adapter stays."""
+        while True:
+            driver = DRIVERS[self.slot.driver](link)
+            end = await self._run_unit(driver)
+            if once or end.code == Unplugged.code:
+                return
+            try:
+                if self.slot.fixture:
+                    await self._board_swapped(driver, end.hardware_id)
+                else:
+                    await self._board_leaves(link)
+                    return
+            except Unplugged:
+                return
+            if self._draining:
+                return
+
+    async def _run_unit(self, driver: Driver) -> SlotChanged:
+        run = UnitRun(self._shop, driver, self.slot.name, self._watch)
+        try:
+            end = await run.run()
+        except asyncio.CancelledError:
+            self._end(SlotChanged(self.slot.name, SlotState.STOPPED, hardware_id=run.hardware_id, at=monotonic()))
+            raise
+        except Exception as bug:  # one slot's bug must not stop the other slots
+            LOG.exception("slot %s: a bug in the station", self.slot.name)
+            end = self._tell(
+                SlotState.FAILED,
+                sentence="The station made a mistake. Call the line engineer.",
+                code="station.bug",
+                detail=repr(bug),
+            )
+        self._end(end)
+        return end
+
+    async def _open(self, device: str, *, patient: bool) -> Link | None:
+        """Open the port; None when it left before it could be opened.
+
+        Raises:
+            LinkError: it can't be opened, and (when not ``patient``) will not be tried again.
+        """
+        give_up = monotonic() + OPEN_PATIENCE
+        shown = False
+        while self._device == device and not self._draining:
+            transcript = Transcript.begin(self._transcripts, self.slot.name, datetime.now(UTC))
+            try:
+                return await open_link(device, self.slot.baud, transcript=transcript)
+            except LinkError as error:
+                transcript.close()
+                if monotonic() > give_up:
+                    if not patient:
+                        raise
+                    if not shown:
+                        self._tell_error(error)
+                        shown = True
+            self._moved.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._moved.wait(), REOPEN if shown else 0.1)
+        return None
+
+    async def _next_port(self) -> str | None:
+        while self._device is None and not self._draining:
+            self._moved.clear()
+            await self._moved.wait()
+        return None if self._draining else self._device
+
+    async def _port_leaves(self) -> None:
+        device = self._device
+        while self._device == device and not self._draining:
+            self._moved.clear()
+            await self._moved.wait()
+
+    async def _board_leaves(self, link: Link) -> None:
+        """Wait until the port is gone, by its event or by the end of the line, whichever comes first."""
+        leaving = asyncio.ensure_future(self._port_leaves())
+        hanging_up = asyncio.ensure_future(_drain(link))
+        try:
+            await asyncio.wait((leaving, hanging_up), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            leaving.cancel()
+            hanging_up.cancel()
+            await asyncio.gather(leaving, hanging_up, return_exceptions=True)
+        if self._device is not None and hanging_up.done() and not self._draining:
+            # The line hung up before the hotplug event of the same unplugging; wait for it, or the port that is about
+            # to vanish would be opened again.
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._port_leaves(), REOPEN)
+
+    async def _board_swapped(self, driver: Driver, hardware_id: str) -> None:
+        """Wait in a fixture until another board answers, or the same one again after a silence.
+
+        Raises:
+            Unplugged: the adapter itself is gone.
+        """
+        gone = False
+        while not self._draining:
+            self._moved.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._moved.wait(), REOPEN)
+            if self._device is None:
+                raise Unplugged(f"the adapter of slot {self.slot.name} is gone")
+            try:
+                async with asyncio.timeout(REOPEN):
+                    identity = await driver.identify()
+            except (TimeoutError, StationError) as error:
+                if isinstance(error, Unplugged):
+                    raise
+                if not gone:
+                    gone = True
+                    self._tell(SlotState.EMPTY)
+            else:
+                if gone or identity.hardware_id != hardware_id:
+                    return
+
+    # What the slot says.
+
+    def _end(self, end: SlotChanged) -> None:
+        self.ends[end.state] += 1
+        self.ended = end.at
+
+    def _tell_error(self, error: StationError) -> SlotChanged:
+        return self._tell(SlotState.FAILED, sentence=error.operator, code=error.code, detail=str(error))
+
+    def _tell(self, state: SlotState, *, sentence: str = "", code: str = "", detail: str = "") -> SlotChanged:
+        changed = SlotChanged(
+            slot=self.slot.name, state=state, sentence=sentence, code=code, detail=detail, at=monotonic()
+        )
+        self._watch(changed)
+        return changed
+
+
+async def _drain(link: Link) -> None:
+    """Read and forget what the board says until the line is gone."""
+    with suppress(LinkError):
+        while True:
+            await link.read()

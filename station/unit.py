@@ -1,0 +1,278 @@
+"""The way of one unit: from a board that has just been plugged in to a row that proves it.
+
+::
+
+    identify ─ known and done? ──────────────────────────────────────────────► DONE BEFORE (nothing is touched)
+       │
+      key ── CSR checked ── issue: reserve ─ sign ─ record ── install ── read back ── prove ── lock ── pass
+
+The steps, with their deadlines and retry rules, stand in ``policy.py``. Each may be cut off at any moment, by a
+deadline, an unplugged cable or a power cut, and begun again by another run on another day: what has been reached stands
+in the manifest and on the board, never only in here (invariant I5).
+
+Two borders are kept by types. Only ``Manifest.record`` and ``Manifest.recorded`` make a ``RecordedCertificate``, and
+only that is ever handed to a board (I1). Only ``Authority.draft`` and ``Authority.redraft`` make a ``LintedTbs``, and
+only that is ever signed.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from time import monotonic
+from typing import TypeVar
+
+from firmware_tools.provisioning_group import NONCE_SIZE
+from hsm import Authority, Csr, HsmError, LintedTbs, Profile, new_serial
+from station import policy
+from station.config import OrderSection, ProductSection
+from station.devices import Driver, Identity
+from station.errors import DeviceError, LinkError, NoAnswer, StationError, UnitRefused, printable
+from station.events import SlotChanged, SlotState, Watch
+from station.manifest import Intent, Manifest, Proof, RecordedCertificate, UnitRecord
+from station.policy import Step, Way
+from station.proof import verify_proof
+
+T = TypeVar("T")
+
+Explained = StationError | HsmError
+"""Errors that carry a code, a sentence for the operator and facts."""
+
+
+@dataclass(slots=True)
+class Claims:
+    """Which slot works on which hardware id right now: the same id in two slots is a cloned board."""
+
+    _slots: dict[str, str] = field(default_factory=dict)
+
+    def take(self, hardware_id: str, slot: str) -> None:
+        """Claim a board for a slot.
+
+        Raises:
+            UnitRefused: another slot holds a board with this hardware id.
+        """
+        holder = self._slots.setdefault(hardware_id, slot)
+        if holder != slot:
+            raise UnitRefused(
+                f"hardware id {hardware_id} is in slot {holder} at the same time",
+                code="unit.twice_on_the_line",
+                operator=f"Slot {holder} has a board with the same number. Stop and call the line engineer.",
+            )
+
+    def release(self, hardware_id: str, slot: str) -> None:
+        """Give a claim back; only the slot that holds it can."""
+        if self._slots.get(hardware_id) == slot:
+            del self._slots[hardware_id]
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """What all units of a line share."""
+
+    manifest: Manifest
+    authority: Authority
+    profile: Profile
+    product: ProductSection
+    order: OrderSection
+    station_id: int
+    """First byte of the certificate serials made here, 1 to 127."""
+    claims: Claims = field(default_factory=Claims)
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+
+class UnitRun:
+    """One attempt to bring one board to its end."""
+
+    def __init__(self, workshop: Workshop, driver: Driver, slot: str, watch: Watch) -> None:
+        """Prepare a run.
+
+        Args:
+            workshop: what the line shares.
+            driver: the board, reached through an open link that this run does not close.
+            slot: name of the slot.
+            watch: told of each step and of the end.
+        """
+        self._shop = workshop
+        self._driver = driver
+        self._slot = slot
+        self._watch = watch
+        self._step = policy.IDENTIFY
+        self._began = monotonic()
+        self.hardware_id = ""
+        self.product_serial = ""
+        self._unit: UnitRecord | None = None
+
+    async def run(self) -> SlotChanged:
+        """Go the whole way.
+
+        Returns:
+            The end, as it was told to the watcher: passed, done before, or failed with the reason.
+
+        Raises:
+            asyncio.CancelledError: the station was told to stop; the unit can be resumed.
+        """
+        try:
+            end = await self._go()
+        except (StationError, HsmError) as error:
+            end = await self._fail(error)
+        except asyncio.CancelledError:
+            self._note("stopped")
+            self._tell(SlotState.STOPPED, sentence="Stopped. Plug this board in again later.", code="unit.stopped")
+            raise
+        finally:
+            if self.hardware_id:
+                self._shop.claims.release(self.hardware_id, self._slot)
+        return end
+
+    async def _go(self) -> SlotChanged:
+        shop = self._shop
+        policy.check_driver(self._driver, shop.product.locks)
+        identity = await self._do(policy.IDENTIFY, self._identify)
+        unit = self._unit = await shop.manifest.begin(
+            hardware_id=identity.hardware_id,
+            model=identity.model,
+            firmware_version=identity.firmware_version,
+            firmware_sha256=identity.firmware_sha256,
+            slot=self._slot,
+            order=shop.order.name,
+        )
+        self.product_serial = unit.product_serial or ""
+        recorded = None if unit.issuance is None else unit.issuance.certificate
+        if policy.choose_way(identity, passed=unit.state == "passed", certificate=recorded) is Way.DONE_BEFORE:
+            return self._tell(SlotState.DONE_BEFORE, sentence=f"Done before, as {self.product_serial}. Take it out.")
+
+        csr = await self._do(policy.KEY, self._make_key)
+        certificate = await self._do(policy.ISSUE, lambda: self._issue(unit, csr))
+        self.product_serial = certificate.product_serial
+        if identity.leaf_sha256 is None:
+            chain = (certificate.der, *shop.authority.chain)
+            await self._do(policy.INSTALL, lambda: self._driver.install(chain))
+        held = await self._do(policy.READ_BACK, lambda: self._read_back(certificate))
+        proof = await self._do(policy.PROVE, lambda: self._prove(held))
+        locks = await self._do(policy.LOCK, self._lock)
+        seconds = monotonic() - self._began
+        await self._do(policy.PASS, lambda: shop.manifest.passed(unit.id, proof, int(locks), seconds))
+        return self._tell(SlotState.PASSED, sentence=f"{self.product_serial} is done. Take it out.")
+
+    async def _identify(self) -> Identity:
+        identity = await self._driver.identify()
+        product = self._shop.product
+        policy.check_product(
+            identity, model=product.model, version=product.firmware_version, digest=product.firmware_sha256
+        )
+        self._shop.claims.take(identity.hardware_id, self._slot)
+        self.hardware_id = identity.hardware_id
+        return identity
+
+    async def _make_key(self) -> Csr:
+        return Csr.parse(await self._driver.make_key())
+
+    async def _issue(self, unit: UnitRecord, csr: Csr) -> RecordedCertificate:
+        """Get the one certificate of this unit, from the journal where it was issued before."""
+        shop, live = self._shop, unit.issuance
+        if live is not None and live.spki_sha256 != csr.spki_sha256:
+            await shop.manifest.void(live.id, "the board made a new key")
+            live = None
+        if live is not None and live.certificate is not None:
+            return await shop.manifest.recorded(live.id)
+        if live is not None:
+            intent = await shop.manifest.intended(live.id)
+            return await self._sign(intent, shop.authority.redraft(shop.profile, intent.tbs))
+
+        drafts: list[LintedTbs] = []
+
+        def draft(product_serial: str) -> LintedTbs:
+            fields = {
+                "product_serial": product_serial,
+                "hardware_id": unit.hardware_id,
+                "model": shop.product.model,
+                "order": shop.order.name,
+            }
+            serial = new_serial(shop.station_id)
+            made = shop.authority.draft(shop.profile, csr.public_key, fields=fields, serial=serial, now=shop.now())
+            drafts.append(made)
+            return made
+
+        intent = await shop.manifest.reserve(unit.id, spki_sha256=csr.spki_sha256, draft=draft)
+        return await self._sign(intent, drafts[-1])
+
+    async def _sign(self, intent: Intent, draft: LintedTbs) -> RecordedCertificate:
+        return await self._shop.manifest.record(intent, await self._shop.authority.issue(draft))
+
+    async def _read_back(self, certificate: RecordedCertificate) -> bytes:
+        held = await self._driver.read_back()
+        if held != certificate.der:
+            raise DeviceError(
+                "the certificate read back is not the one that was issued",
+                code="device.read_back_differs",
+                expected=certificate.der,
+                got=held,
+            )
+        return held
+
+    async def _prove(self, held: bytes) -> Proof:
+        challenge = secrets.token_bytes(NONCE_SIZE)
+        message, signature = await self._driver.prove(challenge)
+        verify_proof(held, challenge, message, signature)
+        return Proof(challenge=challenge, message=message, signature=signature, certificate=held)
+
+    async def _lock(self) -> policy.Locks:
+        wanted = self._shop.product.locks
+        if wanted:
+            await self._driver.lock(wanted)
+        observed = await self._driver.lock_state()
+        policy.check_locks(wanted, observed)
+        return observed
+
+    async def _do(self, step: Step, work: Callable[[], Awaitable[T]]) -> T:
+        """Run one step under its deadline and its retry rule."""
+        self._step = step
+        self._tell(SlotState.RUNNING, sentence=step.saying)
+        began = monotonic()
+        for tries_left in reversed(range(step.tries)):
+            try:
+                async with asyncio.timeout(step.deadline):
+                    result = await work()
+            except TimeoutError:
+                error: LinkError = NoAnswer(f"no end of {step.name} in {step.deadline:g} s", code="step.deadline")
+            except LinkError as link_error:
+                error = link_error
+            else:
+                self._note("done", ms=round((monotonic() - began) * 1000))
+                return result
+            if not (tries_left and policy.may_retry(error)):
+                raise error
+            self._note("retry", code=error.code, reason=error)
+        raise AssertionError(step)  # pragma: no cover - the loop returns or raises
+
+    async def _fail(self, error: Explained) -> SlotChanged:
+        self._note("failed", code=error.code, reason=error, **error.facts)
+        if self._unit is not None:
+            try:
+                await self._shop.manifest.failed(self._unit.id, error.code, str(error), self._step.name)
+            except StationError as second:  # the first error stays the one to show; the board can be resumed either way
+                self._note("unrecorded", code=second.code, reason=second)
+        return self._tell(SlotState.FAILED, sentence=error.operator, code=error.code, detail=str(error))
+
+    def _note(self, kind: str, **facts: object) -> None:
+        unit = None if self._unit is None else self._unit.id
+        texts = {name: printable(value) for name, value in facts.items()}
+        if self._unit is None and self.hardware_id:
+            texts["hardware_id"] = self.hardware_id
+        self._shop.manifest.event(unit, self._slot, self._step.name, kind, texts)
+
+    def _tell(self, state: SlotState, *, sentence: str, code: str = "", detail: str = "") -> SlotChanged:
+        changed = SlotChanged(
+            slot=self._slot,
+            state=state,
+            step=self._step.name,
+            hardware_id=self.hardware_id,
+            product_serial=self.product_serial,
+            sentence=sentence,
+            code=code,
+            detail=detail,
+            at=monotonic(),
+        )
+        self._watch(changed)
+        return changed

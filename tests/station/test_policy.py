@@ -1,0 +1,103 @@
+from hashlib import sha256
+
+import pytest
+
+from station import policy
+from station.devices import Capability, DeviceState, Identity, Locks
+from station.errors import DeviceError, Garbled, NoAnswer, UnitRefused, Unplugged
+from station.policy import Way
+
+CERTIFICATE = b"a certificate"
+ALL = Capability.MAKE_KEY | Capability.READ_BACK | Capability.PROVE | Capability.LOCK | Capability.OBSERVE_LOCK
+
+
+def board(*, leaf: bytes | None = None, model="sensor", version="1.0.0", digest=b"\1" * 32) -> Identity:
+    state = DeviceState.BLANK if leaf is None else DeviceState.PROVISIONED
+    return Identity("B-1", model, version, digest, state, None if leaf is None else sha256(leaf).digest())
+
+
+class AnyDriver:
+    def __init__(self, capabilities):
+        self.capabilities = capabilities
+
+
+def test_a_new_board_is_provisioned():
+    assert policy.choose_way(board(), passed=False, certificate=None) is Way.PROVISION
+
+
+def test_a_board_that_lost_power_before_install_goes_on():
+    assert policy.choose_way(board(), passed=False, certificate=CERTIFICATE) is Way.PROVISION
+
+
+def test_a_board_that_lost_power_after_install_goes_on():
+    assert policy.choose_way(board(leaf=CERTIFICATE), passed=False, certificate=CERTIFICATE) is Way.PROVISION
+
+
+def test_a_board_that_passed_and_holds_its_certificate_is_left_alone():
+    assert policy.choose_way(board(leaf=CERTIFICATE), passed=True, certificate=CERTIFICATE) is Way.DONE_BEFORE
+
+
+@pytest.mark.parametrize("recorded", [None, CERTIFICATE])
+@pytest.mark.parametrize("passed", [False, True])
+def test_a_certificate_that_nobody_recorded_is_refused(recorded, passed):
+    with pytest.raises(UnitRefused) as refused:
+        policy.choose_way(board(leaf=b"from elsewhere"), passed=passed, certificate=recorded)
+    assert refused.value.code == "unit.foreign_certificate"
+
+
+def test_a_board_that_passed_and_was_erased_is_refused():
+    with pytest.raises(UnitRefused) as refused:
+        policy.choose_way(board(), passed=True, certificate=CERTIFICATE)
+    assert refused.value.code == "unit.lost_certificate"
+
+
+def test_another_product_is_refused():
+    with pytest.raises(UnitRefused) as refused:
+        policy.check_product(board(model="toaster"), model="sensor", version=None, digest=None)
+    assert refused.value.code == "unit.wrong_model"
+    assert refused.value.facts["got"] == "toaster"
+
+
+@pytest.mark.parametrize(("version", "digest"), [("1.0.1", None), (None, b"\2" * 32)])
+def test_other_firmware_is_refused(version, digest):
+    with pytest.raises(UnitRefused) as refused:
+        policy.check_product(board(), model="sensor", version=version, digest=digest)
+    assert refused.value.code == "unit.wrong_firmware"
+
+
+def test_the_right_firmware_is_accepted():
+    policy.check_product(board(), model="sensor", version="1.0.0", digest=b"\1" * 32)
+
+
+@pytest.mark.parametrize("missing", [Capability.MAKE_KEY, Capability.READ_BACK, Capability.PROVE])
+def test_a_device_that_can_not_prove_its_key_is_refused_before_it_is_touched(missing):
+    with pytest.raises(UnitRefused) as refused:
+        policy.check_driver(AnyDriver(ALL & ~missing), Locks.NONE)
+    assert missing.name in str(refused.value)
+
+
+def test_a_device_without_locks_is_fine_where_the_product_wants_none():
+    policy.check_driver(AnyDriver(ALL & ~Capability.LOCK & ~Capability.OBSERVE_LOCK), Locks.NONE)
+
+
+def test_a_device_whose_locks_can_not_be_observed_is_refused_where_the_product_wants_them():
+    with pytest.raises(UnitRefused):
+        policy.check_driver(AnyDriver(ALL & ~Capability.OBSERVE_LOCK), Locks.DEBUG)
+
+
+def test_an_open_lock_is_refused_and_named():
+    with pytest.raises(DeviceError, match="CREDENTIALS") as refused:
+        policy.check_locks(Locks.DEBUG | Locks.CREDENTIALS, Locks.DEBUG)
+    assert refused.value.code == "device.lock_open"
+
+
+def test_more_locks_than_asked_for_are_fine():
+    policy.check_locks(Locks.DEBUG, Locks.DEBUG | Locks.CREDENTIALS)
+
+
+@pytest.mark.parametrize(
+    ("error", "again"),
+    [(Garbled("noise"), True), (NoAnswer("silence"), True), (Unplugged("gone"), False), (DeviceError("no"), False)],
+)
+def test_only_a_bad_moment_on_the_wire_is_tried_again(error, again):
+    assert policy.may_retry(error) is again
