@@ -1,0 +1,157 @@
+"""``python -m firmware_tools``: a virtual line in a process of its own.
+
+For engineers who want boards to try things on, and for benchmarks, where the line must not share an interpreter with
+the station. Speaks JSON lines on stdout and takes commands on stdin; ``docs/virtual-line.md`` lists them.
+"""
+
+import json
+import signal
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from types import FrameType
+from typing import Final, NoReturn
+
+import click
+
+from firmware_tools.errors import FirmwareToolsError
+from firmware_tools.virtual_line import VirtualBoard, VirtualLine
+from firmware_tools.wire import Cut, Wire
+
+_VERBS: Final = {
+    "off": VirtualBoard.power_off,
+    "on": VirtualBoard.power_on,
+    "unplug": VirtualBoard.unplug,
+    "plug": VirtualBoard.plug,
+    "blank": VirtualBoard.replace_by_blank,
+    "ship": VirtualBoard.ship,
+}
+"""Commands about one board; each is followed by the name of its slot."""
+
+_said = threading.Lock()
+
+
+def _say(event: str, **facts: object) -> None:
+    """Write one JSON line; the cut of a wire speaks in a thread of its own."""
+    with _said:
+        sys.stdout.write(json.dumps({"event": event, **facts}) + "\n")
+        sys.stdout.flush()
+
+
+def _describe(board: VirtualBoard) -> Mapping[str, object]:
+    return {
+        "slot": board.slot,
+        "port": str(board.port),
+        "hardware_id": board.hardware_id,
+        "storage": str(board.storage),
+    }
+
+
+def _condition(board: VirtualBoard) -> Mapping[str, object]:
+    traffic = board.traffic()
+    wire = None if traffic is None else {direction.value: asdict(lane) for direction, lane in traffic.items()}
+    return {
+        **_describe(board),
+        "plugged": board.plugged,
+        "running": board.running,
+        "exit_status": board.exit_status,
+        "wire": wire,
+    }
+
+
+def _obey(line: VirtualLine, command: str) -> None:
+    match command.split():
+        case []:
+            return
+        case ["stats"]:
+            _say("stats", boards=[_condition(board) for board in line.boards])
+        case [verb, slot] if verb in _VERBS:
+            board = line.board(slot)
+            _VERBS[verb](board)
+            _say("done", command=command, **_describe(board))
+        case _:
+            verbs = ", ".join(f"{verb} SLOT" for verb in _VERBS)
+            _say("error", command=command, code="line.command", message=f"unknown command; there are {verbs}, stats")
+
+
+def _end(_signal: int, _frame: FrameType | None) -> NoReturn:
+    raise SystemExit(0)
+
+
+def _on_cut(board: VirtualBoard, cut: Cut) -> None:
+    _say("cut", slot=board.slot, kind=cut.kind.value, direction=cut.direction.value, after=cut.after)
+
+
+@click.group()
+def main() -> None:
+    """Tools for firmware: a line of virtual boards."""
+
+
+@main.command()
+@click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--boards", type=click.IntRange(1, 1000), default=8, show_default=True, help="Number of slots.")
+@click.option("--program", type=click.Path(path_type=Path), help="Device program; built into DIRECTORY if not given.")
+@click.option("--model", default="reference-device", show_default=True, help="Product model of the boards.")
+@click.option("--baud", type=click.IntRange(min=1), help="Pace every wire to so many bits a second (8N1).")
+@click.option("--flip-rate", type=float, default=0.0, help="Probability that a byte has a bit turned on the wire.")
+@click.option("--lose-rate", type=float, default=0.0, help="Probability that a byte is lost.")
+@click.option("--double-rate", type=float, default=0.0, help="Probability that a byte arrives twice.")
+@click.option("--wire", "has_wire", is_flag=True, help="Count bytes (see stats), even if nothing is paced or harmed.")
+@click.option("--seed", type=int, help="Of hardware ids and harm, so that a run can be repeated.")
+@click.option("--trace", is_flag=True, help="Each board writes one JSON line a request to its folder.")
+def line(  # noqa: PLR0913 - one argument an option
+    *,
+    directory: Path,
+    boards: int,
+    program: Path | None,
+    model: str,
+    baud: int | None,
+    flip_rate: float,
+    lose_rate: float,
+    double_rate: float,
+    has_wire: bool,
+    seed: int | None,
+    trace: bool,
+) -> None:
+    """Run virtual boards in DIRECTORY until stdin ends or SIGTERM comes.
+
+    Example: python -m firmware_tools line /tmp/line --boards 8 --baud 115200
+
+    Commands on stdin: off, on, unplug, plug, blank, ship, each with a slot; and stats.
+    """
+    signal.signal(signal.SIGTERM, _end)
+    try:
+        wire = Wire(baud=baud, flip_rate=flip_rate, lose_rate=lose_rate, double_rate=double_rate, seed=seed or 0)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    try:
+        if program is None:
+            from firmware_tools.build import build_device  # noqa: PLC0415 - needs a compiler's world; a given program not
+
+            program = build_device(directory / "build")
+        with VirtualLine(
+            program,
+            directory,
+            boards,
+            model=model,
+            wire=wire if has_wire or wire != Wire(seed=wire.seed) else None,
+            seed=seed,
+            trace=trace,
+            on_cut=_on_cut,
+        ) as running:
+            for board in running.boards:
+                _say("board", **_describe(board))
+            _say("ready", boards=boards)
+            for command in sys.stdin:
+                try:
+                    _obey(running, command.strip())
+                except FirmwareToolsError as error:
+                    _say("error", command=command.strip(), code=error.code, message=str(error))
+    except FirmwareToolsError as error:
+        raise click.ClickException(str(error)) from None
+
+
+if __name__ == "__main__":
+    main()
