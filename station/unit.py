@@ -21,22 +21,22 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from time import monotonic
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from firmware_tools.provisioning_group import NONCE_SIZE
 from hsm import Authority, Csr, HsmError, LintedTbs, Profile, new_serial
 from station import policy
 from station.config import OrderSection, ProductSection
-from station.devices import Driver, Identity
-from station.errors import DeviceError, LinkError, NoAnswer, StationError, UnitRefused, printable
+from station.devices import Driver, Identity, Locks
+from station.errors import DeviceError, LinkError, ManifestError, NoAnswer, StationError, UnitRefused
 from station.events import SlotChanged, SlotState, Watch
-from station.manifest import Intent, Manifest, Proof, RecordedCertificate, UnitRecord
+from station.manifest import Intent, Manifest, Proof, RecordedCertificate, UnitRecord, UnitState
 from station.policy import Step, Way
 from station.proof import verify_proof
 
 T = TypeVar("T")
 
-Explained = StationError | HsmError
+Explained: TypeAlias = StationError | HsmError
 """Errors that carry a code, a sentence for the operator and facts."""
 
 
@@ -139,7 +139,7 @@ class UnitRun:
         )
         self.product_serial = unit.product_serial or ""
         recorded = None if unit.issuance is None else unit.issuance.certificate
-        if policy.choose_way(identity, passed=unit.state == "passed", certificate=recorded) is Way.DONE_BEFORE:
+        if policy.choose_way(identity, passed=unit.state is UnitState.PASSED, certificate=recorded) is Way.DONE_BEFORE:
             return self._tell(SlotState.DONE_BEFORE, sentence=f"Done before, as {self.product_serial}. Take it out.")
 
         csr = await self._do(policy.KEY, self._make_key)
@@ -152,7 +152,7 @@ class UnitRun:
         proof = await self._do(policy.PROVE, lambda: self._prove(held))
         locks = await self._do(policy.LOCK, self._lock)
         seconds = monotonic() - self._began
-        await self._do(policy.PASS, lambda: shop.manifest.passed(unit.id, proof, int(locks), seconds))
+        await self._do(policy.PASS, lambda: shop.manifest.passed(unit.id, proof, locks=int(locks), seconds=seconds))
         return self._tell(SlotState.PASSED, sentence=f"{self.product_serial} is done. Take it out.")
 
     async def _identify(self) -> Identity:
@@ -177,8 +177,15 @@ class UnitRun:
         if live is not None and live.certificate is not None:
             return await shop.manifest.recorded(live.id)
         if live is not None:
-            intent = await shop.manifest.intended(live.id)
-            return await self._sign(intent, shop.authority.redraft(shop.profile, intent.tbs))
+            intent = await shop.manifest.attempt(live.id)
+            again = shop.authority.redraft(shop.profile, intent.tbs)
+            if again.spki_sha256 != csr.spki_sha256:
+                raise ManifestError(
+                    f"the journalled TBS of {unit.hardware_id} is for another key than its row says",
+                    code="manifest.intent_damaged",
+                    operator="The station's records do not fit together. Stop and call the line engineer.",
+                )
+            return await self._sign(intent, again)
 
         drafts: list[LintedTbs] = []
 
@@ -187,7 +194,7 @@ class UnitRun:
                 "product_serial": product_serial,
                 "hardware_id": unit.hardware_id,
                 "model": shop.product.model,
-                "order": shop.order.name,
+                "order": unit.order,
             }
             serial = new_serial(shop.station_id)
             made = shop.authority.draft(shop.profile, csr.public_key, fields=fields, serial=serial, now=shop.now())
@@ -217,7 +224,7 @@ class UnitRun:
         verify_proof(held, challenge, message, signature)
         return Proof(challenge=challenge, message=message, signature=signature, certificate=held)
 
-    async def _lock(self) -> policy.Locks:
+    async def _lock(self) -> Locks:
         wanted = self._shop.product.locks
         if wanted:
             await self._driver.lock(wanted)
@@ -257,10 +264,9 @@ class UnitRun:
 
     def _note(self, kind: str, **facts: object) -> None:
         unit = None if self._unit is None else self._unit.id
-        texts = {name: printable(value) for name, value in facts.items()}
         if self._unit is None and self.hardware_id:
-            texts["hardware_id"] = self.hardware_id
-        self._shop.manifest.event(unit, self._slot, self._step.name, kind, texts)
+            facts["hardware_id"] = self.hardware_id
+        self._shop.manifest.event(unit, self._slot, self._step.name, kind, facts)
 
     def _tell(self, state: SlotState, *, sentence: str, code: str = "", detail: str = "") -> SlotChanged:
         changed = SlotChanged(

@@ -1,0 +1,350 @@
+"""The way of one unit, with a real token and a real manifest; the board is a script in memory."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from firmware_tools.provisioning_group import Locks, ProvisioningError
+from hsm import Authority, IssuanceError, Profile
+from hsm.testing import temporary_ca
+from station import policy
+from station.config import OrderSection, ProductSection
+from station.devices.smp import SmpDriver
+from station.events import SlotState
+from station.manifest import Manifest, ManifestReader, OrderTerms, UnitState
+from station.testing import ScriptedBoard, Verb
+from station.unit import UnitRun, Workshop
+
+ORDER = OrderSection(name="WO-1", quantity=3, serial="SN{number:06d}")
+PRODUCT = ProductSection(
+    model="reference-device", firmware_version=None, firmware_sha256=None, locks=Locks.DEBUG | Locks.CREDENTIALS
+)
+STEP_VERBS = {
+    "identify": Verb.IDENT,
+    "key": Verb.CSR,
+    "install": Verb.CHAIN_WRITE,
+    "read back": Verb.CHAIN_READ,
+    "prove": Verb.PROVE,
+    "lock": Verb.LOCK_WRITE,
+}
+
+
+@pytest.fixture(scope="module")
+def ca(tmp_path_factory):
+    with temporary_ca(tmp_path_factory.mktemp("ca")) as ca:
+        yield ca
+
+
+@pytest.fixture
+async def shop(ca, tmp_path):
+    authority = await Authority.open(ca.signer, issuer=ca.issuer, chain=[ca.root])
+    with Manifest.open(tmp_path / "manifest.db") as manifest:
+        await manifest.open_order(
+            OrderTerms(
+                name=ORDER.name,
+                product=PRODUCT.model,
+                profile="idevid",
+                quantity=ORDER.quantity,
+                serial_format=ORDER.serial,
+                first_number=ORDER.first,
+            )
+        )
+        yield Workshop(
+            manifest=manifest,
+            authority=authority,
+            profile=Profile.load("idevid"),
+            product=PRODUCT,
+            order=ORDER,
+            station_id=7,
+        )
+
+
+@pytest.fixture
+def told():
+    return []
+
+
+async def run(shop, board, told, slot="1"):
+    """Plug a board in and run its unit."""
+    link = board.plug()
+    try:
+        return await UnitRun(shop, SmpDriver(link), slot, told.append).run()
+    finally:
+        link.close()
+
+
+def history(shop, board):
+    with ManifestReader(shop.manifest.path) as reader:
+        return reader.unit(board.hardware_id)
+
+
+def csr_of(key):
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "B")])
+    return x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, SHA256()).public_bytes(Encoding.DER)
+
+
+def silence_once(board, verb):
+    """Let the board be silent when it is next asked; the event tells that it was asked."""
+    asked = asyncio.Event()
+    board.script(verb, lambda _request, _answer: asked.set(), times=1)
+    return asked
+
+
+async def test_a_blank_board_becomes_a_recorded_unit(shop, told):
+    board = ScriptedBoard()
+    end = await run(shop, board, told)
+    assert (end.state, end.product_serial) == (SlotState.PASSED, "SN000001")
+    assert [event.step for event in told if event.state is SlotState.RUNNING] == [step.name for step in policy.STEPS]
+    unit = history(shop, board)
+    assert unit.unit.state is UnitState.PASSED
+    assert unit.unit.issuance.certificate == board.leaf
+    assert unit.proof.locks == PRODUCT.locks
+
+
+async def test_the_certificate_carries_our_subject_whatever_the_csr_asks_for(shop, ca, told):
+    board = ScriptedBoard()
+    await run(shop, board, told)
+    leaf = x509.load_der_x509_certificate(board.leaf)
+    leaf.verify_directly_issued_by(ca.issuer)
+    assert leaf.subject.get_attributes_for_oid(x509.NameOID.SERIAL_NUMBER)[0].value == "SN000001"
+    assert leaf.serial_number.to_bytes(16)[0] == shop.station_id
+
+
+async def test_a_finished_board_is_recognised_and_not_touched(shop, told):
+    board = ScriptedBoard()
+    await run(shop, board, told)
+    before = board.leaf
+    board.requests.clear()
+    end = await run(shop, board, told)
+    assert (end.state, end.product_serial) == (SlotState.DONE_BEFORE, "SN000001")
+    assert {verb for verb, _ in board.requests} == {Verb.IDENT}
+    assert board.leaf == before
+    assert len(history(shop, board).issuances) == 1
+
+
+@pytest.mark.parametrize("step", STEP_VERBS)
+async def test_a_unit_unplugged_in_a_step_ends_with_the_same_certificate(shop, told, step):
+    board = ScriptedBoard()
+    board.unplug_on(STEP_VERBS[step])
+    end = await run(shop, board, told)
+    assert (end.state, end.code, end.step) == (SlotState.FAILED, "link.unplugged", step)
+    recorded = [issuance.certificate for issuance in unit.issuances] if (unit := history(shop, board)) else []
+
+    end = await run(shop, board, told, slot="2")
+    assert (end.state, end.product_serial) == (SlotState.PASSED, "SN000001")
+    unit = history(shop, board)
+    assert [issuance.certificate for issuance in unit.issuances] == [board.leaf]
+    assert recorded in ([], [board.leaf])
+
+
+@pytest.mark.parametrize("step", STEP_VERBS)
+async def test_a_unit_cut_off_in_a_step_ends_with_one_certificate(shop, told, step):
+    board = ScriptedBoard()
+    asked = silence_once(board, STEP_VERBS[step])
+    running = asyncio.create_task(run(shop, board, told))
+    await asked.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert told[-1].state is SlotState.STOPPED
+
+    end = await run(shop, board, told)
+    assert end.state is SlotState.PASSED
+    assert [issuance.certificate for issuance in history(shop, board).issuances] == [board.leaf]
+
+
+async def test_a_token_that_fails_once_signs_the_same_bytes_next_time(shop, told, monkeypatch):
+    board = ScriptedBoard()
+
+    async def no_token(_draft):
+        raise IssuanceError("the token is asleep", code="token.gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shop.authority, "issue", no_token)
+        end = await run(shop, board, told)
+    assert (end.state, end.code, end.step) == (SlotState.FAILED, "token.gone", "issue")
+    intended = history(shop, board).unit.issuance
+    assert intended.certificate is None
+
+    end = await run(shop, board, told)
+    assert end.state is SlotState.PASSED
+    unit = history(shop, board)
+    assert [issuance.certificate_serial for issuance in unit.issuances] == [intended.certificate_serial]
+    assert x509.load_der_x509_certificate(board.leaf).tbs_certificate_bytes == intended.tbs
+
+
+async def test_a_board_that_lost_its_key_gets_a_new_certificate_and_the_old_one_is_voided(shop, told):
+    board = ScriptedBoard()
+    board.unplug_on(Verb.CHAIN_READ)
+    await run(shop, board, told)
+    old = board.leaf
+    board.key = board.csr = board.chain = None
+
+    end = await run(shop, board, told)
+    assert (end.state, end.product_serial) == (SlotState.PASSED, "SN000001")
+    with ManifestReader(shop.manifest.path) as reader:
+        assert [entry.certificate for entry in reader.revocation_list()] == [old]
+    assert history(shop, board).unit.issuance.certificate == board.leaf != old
+
+
+async def test_two_boards_with_one_key_are_refused(shop, told):
+    first, clone = ScriptedBoard("A-1"), ScriptedBoard("A-2")
+    await run(shop, first, told)
+    clone.key = first.key
+    end = await run(shop, clone, told)
+    assert (end.state, end.code) == (SlotState.FAILED, "manifest.duplicate_key")
+    assert "A-1" in end.detail
+    assert clone.chain is None
+
+
+async def test_one_hardware_id_in_two_slots_is_refused(shop, told):
+    slow, twin = ScriptedBoard("A-1"), ScriptedBoard("A-1")
+    asked = silence_once(slow, Verb.CSR)
+    running = asyncio.create_task(run(shop, slow, told, slot="1"))
+    await asked.wait()
+    end = await run(shop, twin, told, slot="2")
+    assert (end.state, end.code) == (SlotState.FAILED, "unit.twice_on_the_line")
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert (await run(shop, slow, told, slot="2")).state is SlotState.PASSED
+
+
+async def test_a_board_with_an_identity_from_elsewhere_is_refused_before_anything_is_issued(shop, told):
+    board = ScriptedBoard()
+    board.change(Verb.IDENT, leaf=bytes(32))
+    end = await run(shop, board, told)
+    assert (end.state, end.code) == (SlotState.FAILED, "unit.foreign_certificate")
+    assert not history(shop, board).issuances
+
+
+async def test_the_unit_after_the_last_of_the_order_is_refused(shop, told):
+    ends = [await run(shop, ScriptedBoard(f"A-{number}"), told) for number in range(4)]
+    assert [end.state for end in ends] == [SlotState.PASSED] * 3 + [SlotState.FAILED]
+    assert ends[-1].code == "manifest.order_exhausted"
+
+
+@pytest.mark.parametrize(
+    ("key", "code"),
+    [
+        (rsa.generate_private_key(65537, 1024), "csr.key_weak"),  # noqa: S505 - weak on purpose
+        (ec.generate_private_key(ec.SECP224R1()), "csr.key_type"),
+    ],
+    ids=["RSA-1024", "P-224"],
+)
+async def test_a_key_that_is_too_weak_is_refused(shop, told, key, code):
+    board = ScriptedBoard()
+    board.key = ec.generate_private_key(ec.SECP256R1())
+    board.csr = csr_of(key)
+    end = await run(shop, board, told)
+    assert (end.state, end.code) == (SlotState.FAILED, code)
+    assert not history(shop, board).issuances
+
+
+async def test_a_csr_with_a_broken_signature_is_refused(shop, told):
+    board = ScriptedBoard()
+    key = board.key = ec.generate_private_key(ec.SECP256R1())
+    other = ec.generate_private_key(ec.SECP256R1())
+    spki = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    board.csr = csr_of(key).replace(key.public_key().public_bytes(*spki), other.public_key().public_bytes(*spki))
+    end = await run(shop, board, told)
+    assert (end.state, end.code) == (SlotState.FAILED, "csr.signature_invalid")
+    assert not history(shop, board).issuances
+
+
+async def test_a_csr_for_another_boards_key_ends_at_the_board_that_can_not_use_it(shop, told):
+    board = ScriptedBoard()
+    board.key = ec.generate_private_key(ec.SECP256R1())
+    board.csr = csr_of(ec.generate_private_key(ec.SECP256R1()))
+    end = await run(shop, board, told)
+    assert (end.state, end.code) == (SlotState.FAILED, "device.wrong_key")
+    assert board.chain is None
+
+
+async def test_a_board_that_gives_back_another_certificate_does_not_pass(shop, told, make_chain):
+    board = ScriptedBoard()
+    other = make_chain(csr_of(ec.generate_private_key(ec.SECP256R1())))[0]
+
+    def lie(request, answer):
+        return {**answer, "data": other[: request.get("max", len(other))]}
+
+    board.script(Verb.CHAIN_READ, lie)
+    end = await run(shop, board, told)
+    assert end.state is SlotState.FAILED
+    assert history(shop, board).unit.state is UnitState.FAILED
+
+
+async def test_a_replayed_proof_does_not_pass(shop, told):
+    board = ScriptedBoard()
+    await run(shop, board, told)
+    cheat = ScriptedBoard("A-2")
+    cheat.change(Verb.PROVE, sig=b"\x30\x06\x02\x01\x01\x02\x01\x01")
+    end = await run(shop, cheat, told)
+    assert (end.state, end.code, end.step) == (SlotState.FAILED, "device.proof_invalid", "prove")
+    assert history(shop, cheat).proof is None
+
+
+async def test_a_lock_that_stays_open_does_not_pass(shop, told):
+    board = ScriptedBoard()
+    board.change(Verb.LOCK_WRITE, locks=3)
+    board.change(Verb.LOCK_READ, locks=1)
+    end = await run(shop, board, told)
+    assert (end.state, end.code) == (SlotState.FAILED, "device.lock_open")
+    assert history(shop, board).unit.state is UnitState.FAILED
+
+
+async def test_a_refusal_of_the_board_is_told_in_its_own_words(shop, told):
+    board = ScriptedBoard()
+    board.refuse(Verb.CSR, ProvisioningError.CRYPTO)
+    end = await run(shop, board, told)
+    assert (end.state, end.code) == (SlotState.FAILED, "device.crypto")
+
+
+async def test_a_full_disk_stops_the_unit_before_its_certificate_leaves(shop, told):
+    board = ScriptedBoard()
+    db = shop.manifest._db.conn
+
+    def fill_the_disk(_request, answer):
+        db.execute(f"PRAGMA max_page_count = {db.execute('PRAGMA page_count').fetchone()[0]}")
+        return answer
+
+    board.script(Verb.CSR, fill_the_disk)
+    shop.manifest.event(None, "1", "identify", "note", {})
+    for number in range(40):  # the pages that are there are filled up as well
+        shop.manifest.event(None, "1", "identify", "note", {"text": "x" * 199, "number": number})
+    end = await run(shop, board, told)
+    assert board.chain is None
+    assert end.state is SlotState.FAILED
+    db.execute("PRAGMA max_page_count = 1000000")
+    board.script(Verb.CSR, lambda _request, answer: answer)
+    assert (await run(shop, board, told)).state is SlotState.PASSED
+    assert [issuance.certificate for issuance in history(shop, board).issuances] == [board.leaf]
+
+
+async def test_an_issuer_that_has_expired_signs_nothing(shop, told):
+    late = Workshop(
+        shop.manifest,
+        shop.authority,
+        shop.profile,
+        shop.product,
+        shop.order,
+        shop.station_id,
+        now=lambda: datetime(2020, 1, 1, tzinfo=UTC) - timedelta(days=1),
+    )
+    board = ScriptedBoard()
+    end = await run(late, board, told)
+    assert (end.state, end.code) == (SlotState.FAILED, "issuance.issuer_not_valid")
+    assert not history(shop, board).issuances
+
+
+async def test_terminal_escapes_in_a_serial_reach_nobody(shop, told):
+    board = ScriptedBoard()
+    board.change(Verb.IDENT, hw="\x1b[2J\x1b]0;owned\x07")
+    end = await run(shop, board, told)
+    assert end.state is SlotState.FAILED
+    assert "\x1b" not in end.detail + end.sentence + end.hardware_id
