@@ -49,9 +49,9 @@ def run_station(config: Config, *, once: bool = False, on_event: Watch = ignore)
 async def run_line(config: Config, *, once: bool = False, watch: Watch = ignore) -> Summary:
     """Run the line inside a running event loop; see ``run_station``."""
     async with AsyncExitStack() as stack:
+        shop = await stack.enter_async_context(opened(config))
         if config.rehearsal is not None:
             await stack.enter_async_context(_virtual_line(config.rehearsal, config.product.model))
-        shop = await stack.enter_async_context(opened(config))
         line = _Line(config, shop, watch)
         with _signals(line):
             return await line.run(hotplug_for(line.slots), once=once)
@@ -152,6 +152,7 @@ class _Line:
         try:
             await asyncio.gather(*self._tasks, return_exceptions=True)
         finally:
+            hotplug.close()
             for task in (*followers, *self._tasks):
                 task.cancel()
             await asyncio.gather(*followers, *self._tasks, return_exceptions=True)

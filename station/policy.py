@@ -24,7 +24,7 @@ class Step:
     """How often it is begun at the most."""
 
 
-IDENTIFY = Step("identify", "Reading the board", deadline=6.0, tries=3)
+IDENTIFY = Step("identify", "Reading the board", deadline=6.0, tries=2)
 KEY = Step("key", "The board makes its key", deadline=60.0, tries=2)
 ISSUE = Step("issue", "Signing the certificate", deadline=60.0)
 INSTALL = Step("install", "Writing the certificate", deadline=60.0, tries=2)

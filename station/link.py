@@ -1,0 +1,144 @@
+"""The wire between station and board: open a port, read, write, reset, close.
+
+``open_link`` takes what stands in ``station.toml`` as ``port``:
+
+=========================  ===========================================================================================
+``/dev/ttyUSB0``           any tty of Linux: USB adapters, CDC-ACM, UARTs, pseudo-terminals
+``socket://host:port``     bytes over TCP, for QEMU and terminal servers; such a port has no lines and no baud
+``rfc2217://host:port``    a serial server that also passes on baud and lines (RFC 2217)
+=========================  ===========================================================================================
+
+A link with a file descriptor is read by the event loop as bytes come: no polling and no thread. RFC 2217 is spoken by
+pyserial, which blocks, so such a link has one reader thread. Whatever the kind:
+
+- ``read`` may be cancelled at any point (``asyncio.timeout``): no byte is lost. One reader and one writer at a time.
+- Memory is bounded: a board that floods the wire while nobody reads is stopped by flow control, or cut off where there
+  is none.
+- pyserial and the kernel report a missing board in three ways (``SerialException``, ``OSError`` and ``termios.error``,
+  which is a child of neither): here all of them are ``Unplugged``.
+- A tty is held by ``flock``, which stops programs that ask, *and* by ``TIOCEXCL``, which stops those that don't.
+  Pseudo-terminals get the lock alone: their exclusive mark outlives a killed process and would keep us out as well.
+- A tty loses ``HUPCL`` at its first open, so that closing it does not drop DTR and reset the board.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, Protocol, TypeVar
+from urllib.parse import urlsplit
+
+import serial
+import serial.rfc2217
+
+from station.errors import LinkError, Unplugged
+from station.link_buffer import DescriptorLink
+from station.link_serial import ThreadedLink, TtyLink, open_remote, open_tty
+from station.transcript import WireTap
+
+CONNECT_TIMEOUT: Final = 5.0
+"""Seconds for a TCP connection."""
+
+T = TypeVar("T")
+
+
+class Link(Protocol):
+    """An open port."""
+
+    name: str
+    """The port as configured."""
+    baud: int
+    """Bits a second, 8N1. A driver adds the time on the wire to its deadlines."""
+
+    async def read(self) -> bytes:
+        """Return what has come, at least one byte.
+
+        Raises:
+            Unplugged: the port is gone; bytes that came before are returned first.
+        """
+
+    async def write(self, data: bytes) -> None:
+        """Hand ``data`` to the port; returns when the port has taken all of it.
+
+        Raises:
+            Unplugged: the port is gone.
+        """
+
+    async def reset(self) -> None:
+        """Pulse RTS and DTR, which resets boards that have them wired; nothing happens on a port without lines."""
+
+    def close(self) -> None:
+        """Close the port. May be called twice; a waiting reader or writer gets ``LinkError``."""
+
+
+class SocketLink(DescriptorLink):
+    """Bytes over TCP. Opened here and not by pyserial, which leaves Nagle's delay on and sleeps 0.3 s in close."""
+
+    def __init__(self, name: str, baud: int, connection: socket.socket, transcript: WireTap | None = None) -> None:
+        """Take over a connection."""
+        super().__init__(name, baud, connection.fileno(), transcript)
+        self._connection = connection
+
+    def _release(self) -> None:
+        self._connection.close()
+
+
+async def open_link(port: str, baud: int, *, transcript: WireTap | None = None) -> Link:
+    """Open a port.
+
+    Args:
+        port: a tty's path, ``socket://host:port`` or ``rfc2217://host:port``.
+        baud: bits a second; always 8N1 and no flow control.
+        transcript: gets every byte of both directions; closed with the link.
+
+    Raises:
+        Unplugged: there is no such port, or nobody listens there.
+        PortBusy: somebody else holds it.
+        LinkError: ``link.forbidden``, ``link.not_a_port`` or ``link.setting``: it can't be opened, and why.
+    """
+    scheme = urlsplit(port).scheme if "://" in port else "tty"
+    match scheme:
+        case "tty":
+            return TtyLink(port, await _in_thread(lambda: open_tty(port, baud), serial.Serial.close), transcript)
+        case "socket":
+            connection = await _in_thread(lambda: _connect(port), socket.socket.close)
+            return SocketLink(port, baud, connection, transcript)
+        case "rfc2217":
+            remote = await _in_thread(lambda: open_remote(port, baud), serial.rfc2217.Serial.close)
+            return ThreadedLink(port, remote, transcript)
+        case _:
+            raise LinkError(
+                f"{port} is no port: write a path, socket://host:port or rfc2217://host:port",
+                code="link.not_a_port",
+                port=port,
+            )
+
+
+async def _in_thread(opening: Callable[[], T], close: Callable[[T], object]) -> T:
+    """Run a blocking open in a thread of its own: neither the loop nor another slot waits for a port that hangs."""
+    executor = ThreadPoolExecutor(1, thread_name_prefix="open port")
+    future = executor.submit(opening)
+    executor.shutdown(wait=False)
+    try:
+        return await asyncio.wrap_future(future)
+    except asyncio.CancelledError:
+        if not future.cancel():  # it opens the port all the same, and nobody would close it
+            future.add_done_callback(lambda done: None if done.exception() else close(done.result()))
+        raise
+
+
+def _connect(url: str) -> socket.socket:
+    parts = urlsplit(url)
+    try:
+        number = parts.port
+    except ValueError:
+        number = None
+    if not parts.hostname or number is None:
+        raise LinkError(f"{url} lacks a host or a port number", code="link.not_a_port", port=url)
+    try:
+        connection = socket.create_connection((parts.hostname, number), timeout=CONNECT_TIMEOUT)
+    except OSError as error:
+        raise Unplugged(f"{url} can't be reached: {error}; is its server running?", port=url) from error
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.setblocking(False)
+    return connection

@@ -1,0 +1,167 @@
+"""What kinds of links share: a bounded buffer between a port and one reader, and the watching of a file descriptor.
+
+``station.link`` says how a link behaves. Who makes a new kind of link (a radio, a debug probe's console) begins here.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable
+from typing import Final
+
+from station.errors import LinkError, Unplugged
+from station.transcript import NullTranscript, WireTap
+
+READ_SIZE: Final = 65536
+"""Bytes of one read."""
+
+BUFFER_LIMIT: Final = 65536
+"""Bytes that wait for a reader before the port is no longer read."""
+
+
+class BufferedLink:
+    """What all links share: a bounded buffer between the port and one reader. A base for kinds of links."""
+
+    def __init__(self, name: str, baud: int, transcript: WireTap | None = None) -> None:
+        """Make a link that holds nothing yet."""
+        self.name = name
+        self.baud = baud
+        self._transcript: WireTap = transcript or NullTranscript()
+        self._loop = asyncio.get_running_loop()
+        self._buffer = bytearray()
+        self._failure: Callable[[], LinkError] | None = None
+        self._reader: asyncio.Future[None] | None = None
+        self._writer: asyncio.Future[None] | None = None
+
+    async def read(self) -> bytes:
+        """See ``Link.read``."""
+        if not self._buffer:
+            if self._failure is not None:
+                raise self._failure()
+            self._reader = self._loop.create_future()
+            try:
+                await self._reader
+            finally:
+                self._reader = None
+            if not self._buffer:
+                self._check()
+        data = bytes(self._buffer)
+        self._buffer.clear()
+        self._resume()
+        return data
+
+    async def reset(self) -> None:
+        """See ``Link.reset``: no lines here."""
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise self._failure()
+
+    def _feed(self, data: bytes) -> None:
+        self._transcript.received(data)
+        self._buffer += data
+        self._wake()
+
+    def _fail(self, failure: Callable[[], LinkError]) -> None:
+        """Fail from now on; the first cause stays."""
+        if self._failure is None:
+            self._failure = failure
+            self._wake()
+
+    def _gone(self, cause: object) -> None:
+        """Fail as unplugged."""
+        text = f"{self.name} is gone: {cause}"
+        self._fail(lambda: Unplugged(text, port=self.name))
+
+    def _closed(self) -> None:
+        self._fail(lambda: LinkError(f"{self.name} is closed", code="link.closed", port=self.name))
+        self._buffer.clear()
+        self._transcript.close()
+
+    def _wake(self) -> None:
+        for waiter in (self._reader, self._writer if self._failure else None):
+            if waiter is not None and not waiter.done():
+                waiter.set_result(None)
+
+    def _resume(self) -> None:
+        """There is room in the buffer again."""
+
+
+class DescriptorLink(BufferedLink):
+    """A link over a file descriptor that the event loop watches."""
+
+    def __init__(self, name: str, baud: int, descriptor: int, transcript: WireTap | None = None) -> None:
+        """Take over an open, non-blocking descriptor; the subclass closes it in ``_release``."""
+        super().__init__(name, baud, transcript)
+        self._descriptor = descriptor
+        self._paused = False
+        self._open = True
+        self._loop.add_reader(descriptor, self._readable)
+
+    def _readable(self) -> None:
+        try:
+            data = os.read(self._descriptor, READ_SIZE)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self._lost(error.strerror)
+            return
+        if not data:
+            self._lost("end of file")
+            return
+        self._feed(data)
+        if len(self._buffer) >= BUFFER_LIMIT:
+            # The kernel's buffer fills up next, and then the sender stops: flow control reaches down to the wire.
+            self._loop.remove_reader(self._descriptor)
+            self._paused = True
+
+    def _resume(self) -> None:
+        if self._paused and self._failure is None:
+            self._paused = False
+            self._loop.add_reader(self._descriptor, self._readable)
+
+    def _lost(self, cause: object) -> None:
+        # A descriptor that is hung up stays readable for ever; leave it alone or the loop spins.
+        self._loop.remove_reader(self._descriptor)
+        self._gone(cause)
+
+    async def write(self, data: bytes) -> None:
+        """See ``Link.write``."""
+        self._transcript.sent(data)
+        rest = memoryview(data)
+        while rest:
+            self._check()
+            try:
+                taken = os.write(self._descriptor, rest)
+            except (BlockingIOError, InterruptedError):
+                await self._writable()
+                continue
+            except OSError as error:
+                self._lost(error.strerror)
+                continue
+            rest = rest[taken:]
+
+    async def _writable(self) -> None:
+        self._writer = self._loop.create_future()
+        self._loop.add_writer(self._descriptor, self._wake_writer)
+        try:
+            await self._writer
+        finally:
+            self._writer = None
+            if self._open:
+                self._loop.remove_writer(self._descriptor)
+
+    def _wake_writer(self) -> None:
+        if self._writer is not None and not self._writer.done():
+            self._writer.set_result(None)
+
+    def close(self) -> None:
+        """See ``Link.close``."""
+        if self._open:
+            self._open = False
+            self._loop.remove_reader(self._descriptor)
+            self._loop.remove_writer(self._descriptor)
+            self._release()
+        self._closed()
+
+    def _release(self) -> None:
+        raise NotImplementedError
