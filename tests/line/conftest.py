@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -68,6 +69,17 @@ class LineFolder:
         process.send_signal(number)
         _, stderr = process.communicate(timeout=60)
         return process.returncode, stderr
+
+    def name_slots(self, ports, **keys: str) -> None:
+        """Put [[slot]] sections for these ports in the place of the rehearsal, or of other slots."""
+        text = self.config.read_text()
+        more = "".join(f"{name} = {value}\n" for name, value in keys.items())
+        slots = "".join(
+            f'[[slot]]\nname = "{number}"\nport = "{port}"\n{more}\n' for number, port in enumerate(ports, start=1)
+        )
+        self.config.write_text(
+            re.split(r"^\[rehearsal\]|^\[\[slot\]\]", text, maxsplit=1, flags=re.MULTILINE)[0] + slots
+        )
 
     def virtual_line(self, **options) -> VirtualLine:
         """Return the boards of this folder, to be powered by the test."""

@@ -59,11 +59,8 @@ def test_a_second_ctrl_c_cuts_off_and_loses_nothing(line):
     with line.virtual_line() as boards:
         for board in boards.boards:
             board.power_off()  # their ports are there and nobody answers: identify runs for seconds
-        text = line.config.read_text()
-        slots = "".join(
-            f'[[slot]]\nname = "{number}"\nport = "{port}"\n' for number, port in enumerate(boards.ports, start=1)
-        )
-        line.config.write_text(text[: text.index("[rehearsal]")] + slots)
+        rehearsal = line.config.read_text()
+        line.name_slots(boards.ports)
         process = line.start("run", "--json")
         for event in line.events(process):
             if event.get("state") == "running":
@@ -72,7 +69,7 @@ def test_a_second_ctrl_c_cuts_off_and_loses_nothing(line):
         status, stderr = line.finish(process, signal.SIGINT)
     assert status == 130
     assert len(stderr.splitlines()) <= 1
-    line.config.write_text(text)
+    line.config.write_text(rehearsal)
     again = line.station("run", "--once")
     assert again.returncode == 0, again.stdout + again.stderr
     line.judge()
