@@ -19,12 +19,14 @@ from cryptography import x509
 
 from firmware_tools.build import build_device
 from firmware_tools.virtual_line import VirtualLine
+from firmware_tools.wire import Wire
 from hsm import Authority, Profile, Signer, TokenUri
 from station.config import Config, RehearsalSection, SlotConfig
 from station.errors import ConfigError
 from station.events import SlotState, Summary, Watch, ignore
 from station.hotplug import Hotplug, PortEvent, PortEventKind, hotplug_for
 from station.manifest import Manifest, OrderTerms
+from station.preflight import WORTHLESS, is_worthless
 from station.sd_notify import notify, watchdog_interval
 from station.slot_worker import SlotWorker
 from station.slots import SlotMap
@@ -61,6 +63,12 @@ async def run_line(config: Config, *, once: bool = False, watch: Watch = ignore)
 async def opened(config: Config) -> AsyncIterator[Workshop]:
     """Open manifest, token and authority, checked in the order in which a fault costs least."""
     issuer, root = _certificate(config.ca.certificate), _certificate(config.ca.root)
+    if config.rehearsal is not None and not is_worthless(issuer):
+        raise ConfigError(
+            f"{config.path}: virtual boards would get certificates of a real CA; delete [rehearsal], or take a CA whose"
+            f" name says {' or '.join(WORTHLESS)}",
+            code="config.rehearsal_with_real_ca",
+        )
     profile = Profile.load(config.ca.profile)
     with closing(Manifest.open(config.station.manifest)) as manifest:
         await manifest.open_order(
@@ -98,7 +106,8 @@ def _certificate(path: Path) -> x509.Certificate:
 @asynccontextmanager
 async def _virtual_line(rehearsal: RehearsalSection, model: str) -> AsyncIterator[None]:
     program = await asyncio.to_thread(build_device, rehearsal.directory / "build")
-    async with VirtualLine(program, rehearsal.directory, rehearsal.boards, model=model):
+    wire = None if rehearsal.baud is None else Wire(baud=rehearsal.baud)
+    async with VirtualLine(program, rehearsal.directory, rehearsal.boards, model=model, wire=wire):
         yield
 
 

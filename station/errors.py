@@ -24,11 +24,14 @@ from types import MappingProxyType
 FACT_LIMIT = 200
 """Characters of one fact that are kept; a device can't flood the log through an error message."""
 
+MESSAGE_LIMIT = 1000
+"""Characters of a message: our own sentence, with a path and a bounded fact in it."""
 
-def printable(value: object) -> str:
+
+def printable(value: object, limit: int = FACT_LIMIT) -> str:
     """Return ``value`` as text that is safe on a terminal and in a log: one line, bounded, no control characters."""
     text = value.hex() if isinstance(value, bytes) else str(value)
-    cut = text if len(text) <= FACT_LIMIT else f"{text[:FACT_LIMIT]}… ({len(text)} characters)"
+    cut = text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"
     return "".join(character if character.isprintable() else repr(character)[1:-1] for character in cut)
 
 
@@ -49,7 +52,7 @@ class StationError(Exception):
             operator: sentence for the operator with the next move, more exact than the class's.
             **facts: what was expected, what came, where.
         """
-        super().__init__(printable(message))
+        super().__init__(printable(message, MESSAGE_LIMIT))
         if code is not None:
             self.code = code
         if operator is not None:

@@ -64,6 +64,11 @@ class Summary:
     """The signal that ended the run; 0 when it ended by itself."""
 
     @property
+    def boards(self) -> int:
+        """Boards that came, however they ended."""
+        return self.passed + self.done_before + self.failed + self.stopped
+
+    @property
     def units_per_minute(self) -> float:
         """Boards that passed, a minute."""
         return self.passed * 60 / self.seconds if self.seconds else 0.0

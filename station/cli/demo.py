@@ -1,0 +1,53 @@
+"""``station demo``."""
+
+import sys
+from functools import partial
+from pathlib import Path
+
+import click
+
+from station.cli.commands import command, json_option
+from station.cli.root import EXIT_FAILURE
+from station.cli.run import serve
+from station.config import MAX_REHEARSAL_BOARDS
+from station.demo import prepare_demo
+from station.line_folder import CONFIGURATION
+
+
+@command("demo", examples=["station demo", "station demo --boards 16 --baud 921600 --dir /tmp/demo"])
+@click.option(
+    "--boards",
+    type=click.IntRange(1, MAX_REHEARSAL_BOARDS),
+    default=8,
+    show_default=True,
+    help="How many virtual boards.",
+)
+@click.option(
+    "--baud",
+    type=click.IntRange(0, 12_000_000),
+    default=115200,
+    show_default=True,
+    help="Speed of the wires, as a real UART has it; 0 for as fast as this machine can.",
+)
+@click.option(
+    "--dir", "directory", type=click.Path(file_okay=False), default="demo", show_default=True, help="Its folder."
+)
+@json_option("Write one JSON object a line: each change of a slot, and a summary at the end.")
+def demo(*, boards: int, baud: int, directory: str, as_json: bool) -> None:
+    """Rehearse with virtual boards.
+
+    Everything but the plastic is real: each board is a process of the compiled reference firmware on a tty of its own,
+    the issuing key lives in a SoftHSM token, the manifest is what 'station run' writes. The CA says REHEARSAL in its
+    name. Run it again, and it is the next day: boards that passed have been shipped, and blank ones stand in their
+    slots; a board that was half done, because the demo was killed, goes on. Exit 1 if a board failed.
+    """
+    say = partial(click.secho, dim=True, err=True)
+    summary = serve(
+        prepare_demo(Path(directory), boards=boards, baud=baud or None, say=say), once=True, as_json=as_json
+    )
+    if not as_json:
+        click.echo(f"\nThe manifest is {Path(directory) / 'manifest.db'}. Look at it:")
+        for line in ("unit list", "unit show SN000001", "manifest export csv", "doctor"):
+            click.echo(f"  station {line} --config {Path(directory) / CONFIGURATION}")
+    if summary.failed or not summary.passed + summary.done_before:
+        sys.exit(EXIT_FAILURE)

@@ -1,0 +1,55 @@
+"""``station run``."""
+
+import signal
+import sys
+from pathlib import Path
+
+import click
+
+from station.cli.commands import command, config_option, json_option
+from station.cli.root import EXIT_FAILURE
+from station.cli.view import view_for
+from station.config import Config, load
+from station.daemon import run_station, slots_of
+from station.errors import LinkError
+from station.events import Summary
+
+
+@command("run", examples=["station run", "station run --once --json --config line-1/station.toml"])
+@config_option
+@click.option(
+    "--once",
+    is_flag=True,
+    help="Serve the board in each slot once, then end; exit 1 if one failed, or if there was none.",
+)
+@json_option("Write one JSON object a line: each change of a slot, and a summary at the end.")
+def run(config_path: str, *, once: bool, as_json: bool) -> None:
+    """Provision each board that is plugged in.
+
+    Works until it is told to stop. The first ctrl-C (or SIGTERM) lets the boards that are being worked on finish and
+    begins with no other; the second cuts them off. Nothing is lost either way: a board goes on where it was when it is
+    plugged in again.
+    """
+    summary = serve(load(Path(config_path)), once=once, as_json=as_json)
+    if once and not summary.boards:
+        raise LinkError(
+            "no board in any slot; plug one in, or look at 'station check' and 'station slots list'",
+            code="line.no_board",
+        )
+    if once and (summary.failed or summary.stopped):
+        sys.exit(EXIT_FAILURE)
+
+
+def serve(config: Config, *, once: bool, as_json: bool) -> Summary:
+    """Run the line and show it.
+
+    Raises:
+        KeyboardInterrupt: ctrl-C ended it, and ended it well.
+    """
+    names = [slot.name for slot in slots_of(config)]
+    with view_for(names, as_json=as_json, rehearsal=config.rehearsal is not None) as view:
+        summary = run_station(config, once=once, on_event=view)
+    view.close(summary)
+    if summary.signal == signal.SIGINT:
+        raise KeyboardInterrupt
+    return summary

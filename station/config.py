@@ -1,0 +1,385 @@
+"""``station.toml``: what a line engineer writes, checked once, at the border.
+
+``load`` returns a ``Config`` that needs no further checks, or raises ``ConfigError`` with one line that names the file,
+the line number, what is wrong and what to write instead. ``problems`` lists all such lines. Neither looks whether files
+and ports are there: that is the work of ``station check``. ``docs/configuration.md`` tells each key to its reader.
+"""
+
+import difflib
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+from urllib.parse import urlsplit
+
+from firmware_tools.provisioning_group import Locks
+from hsm import TokenUri, UriError
+from station.errors import ConfigError
+from station.toml_section import Document, Section, nearest
+
+BAUD_RATES: Final = (
+    *(1200, 2400, 4800, 9600, 19200, 38400, 57600, 74880, 115200, 230400, 250000, 256000, 460800, 500000),
+    *(512000, 576000, 750000, 921600, 1_000_000, 1_152_000, 1_500_000, 2_000_000, 2_500_000, 3_000_000),
+    *(3_500_000, 4_000_000, 6_000_000, 12_000_000),
+)
+"""Bits per second that USB serial bridges and boards use (74880 is the boot loader of the ESP8266)."""
+
+DEFAULT_SERIAL: Final = "SN{number:06d}"
+"""Format of a product serial."""
+
+DEFAULT_DRIVER: Final = "smp"
+"""What the reference device speaks."""
+
+DRIVERS: Final = (DEFAULT_DRIVER,)
+"""Languages that boards speak; see ``station.devices``."""
+
+URL_SCHEMES: Final = ("socket", "rfc2217")
+"""Ports that are not files: a plain TCP socket, and RFC 2217."""
+
+MAX_STATION_ID: Final = 127
+"""The station id is the first byte of a certificate serial number, which has to be positive (RFC 5280 4.1.2.2)."""
+
+MAX_ORDER: Final = 10_000_000
+"""Units in one order."""
+
+MAX_REHEARSAL_BOARDS: Final = 256
+"""Virtual boards on one machine."""
+
+MAX_SERIAL: Final = 64
+"""Characters of a product serial: ub-serial-number of RFC 5280 Appendix A."""
+
+_PRINTABLE_STRING = re.compile(r"[0-9A-Za-z'()+,./:=?-]+(?: +[0-9A-Za-z'()+,./:=?-]+)*")
+"""What a serialNumber attribute may hold (PrintableString, X.680 41.4), without blanks at its ends."""
+
+_SERIAL_FORMAT = re.compile(r"[^{}]*\{number(?::0?\d{0,2}[dxX]?)?\}[^{}]*")
+"""``{number}`` in decimal or hexadecimal, and around it whatever is the same for all."""
+
+_USB_PATH = re.compile(r"\d+-\d+(?:\.\d+)*(?::\d+\.\d+(?:\+\d+)?)?")
+"""Bus, chain of hub ports and, for a board with several, the interface, see ``station.uevent``: ``1-1.4.2:1.0``."""
+
+_ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+@dataclass(frozen=True, slots=True)
+class StationSection:
+    """This station and where it writes."""
+
+    id: int
+    """1 to 127, another one for each station: the first byte of each certificate serial number."""
+    name: str
+    manifest: Path
+    transcripts: Path
+
+
+@dataclass(frozen=True, slots=True)
+class CaSection:
+    """Who signs."""
+
+    token: str
+    """PKCS#11 URI (RFC 7512) of the token with the issuing key."""
+    certificate: Path
+    """The issuing CA's certificate (PEM)."""
+    root: Path
+    """The root's certificate (PEM)."""
+    profile: str
+    """Name of a profile of ``hsm.profiles``, or the path of a TOML file."""
+    environment: Mapping[str, str]
+    """What the PKCS#11 module needs in its environment."""
+
+
+@dataclass(frozen=True, slots=True)
+class OrderSection:
+    """How many units, and how they are numbered."""
+
+    name: str
+    quantity: int
+    serial: str = DEFAULT_SERIAL
+    """Format of a product serial; its one field is ``number``."""
+    first: int = 1
+    """The first number."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProductSection:
+    """What a board has to be, and what is closed before it leaves."""
+
+    model: str
+    firmware_version: str | None
+    firmware_sha256: bytes | None
+    """32 bytes."""
+    locks: Locks
+
+
+@dataclass(frozen=True, slots=True)
+class SlotConfig:
+    """One place for a board; exactly one of ``port`` and ``usb`` is set."""
+
+    name: str
+    port: str | None
+    """Absolute path of a tty, or a ``socket://`` or ``rfc2217://`` URL."""
+    usb: str | None
+    """Where the cable is plugged in: the USB path as sysfs names it."""
+    baud: int
+    driver: str = DEFAULT_DRIVER
+    fixture: bool = False
+    """The port stays when the board leaves, so the board itself is asked whether it is still there."""
+
+
+@dataclass(frozen=True, slots=True)
+class RehearsalSection:
+    """Virtual boards take the place of real ones."""
+
+    boards: int
+    directory: Path
+    """Where their storage and ports live."""
+    baud: int | None = None
+    """Speed of the wires to them, bits a second; None: as fast as the machine can."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A whole ``station.toml``; all paths are absolute."""
+
+    path: Path
+    station: StationSection
+    ca: CaSection
+    order: OrderSection
+    product: ProductSection
+    slots: tuple[SlotConfig, ...]
+    """Empty only in a rehearsal, where each virtual board is a slot."""
+    rehearsal: RehearsalSection | None
+
+
+def load(path: Path) -> Config:
+    """Read a configuration.
+
+    Args:
+        path: the file. Relative paths in it are relative to its folder.
+
+    Raises:
+        ConfigError: the first of its problems, as one line with file and line number.
+    """
+    document = _open(path)
+    config = _read(document, path)
+    if document.problems:
+        raise document.problems[0]
+    return config
+
+
+def problems(path: Path) -> list[ConfigError]:
+    """Return everything that is wrong with a configuration, in the order of its lines."""
+    try:
+        document = _open(path)
+    except ConfigError as error:
+        return [error]
+    _read(document, path)
+    return document.problems
+
+
+def profiles() -> list[str]:
+    """Return the names of the certificate profiles that come with the project."""
+    folder = resources.files("hsm") / "profiles"
+    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def _open(path: Path) -> Document:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file; make one with 'station init'", path=path) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8", path=path) from None
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise ConfigError(f"{path}: can't be read ({reason}); check its owner and mode", path=path) from None
+    return Document.parse(text, name=min(str(path), os.path.relpath(path), key=len))
+
+
+def _read(document: Document, path: Path) -> Config:
+    """Read every section; what is wrong is collected in ``document.problems``, and the value then means nothing."""
+    folder = path.absolute().parent
+    top = document.top
+    config = Config(
+        path=path.absolute(),
+        station=_station(top.section("station", example="id = 1"), folder),
+        ca=_ca(top.section("ca", example='token = "pkcs11:…"'), folder),
+        order=_order(top.section("order", example='name = "WO-1001" and quantity = 500')),
+        product=_product(top.section("product", example='model = "…" and locks = ["debug", "credentials"]')),
+        slots=tuple(_slot(section, folder) for section in top.sections("slot")),
+        rehearsal=_rehearsal(top.table("rehearsal"), folder) if top.has("rehearsal") else None,
+    )
+    if not config.slots and config.rehearsal is None and not top.has("slot"):
+        top.complain("slot", "there is no [[slot]]; add one for each board cable ('station slots suggest' prints them)")
+    _refuse_twins(top.sections("slot"), config.slots)
+    top.close()
+    return config
+
+
+def _station(section: Section, folder: Path) -> StationSection:
+    value = StationSection(
+        id=section.integer("id", 1, MAX_STATION_ID, example="1"),
+        name=section.text("name", "station"),
+        manifest=folder / section.text("manifest", "manifest.db", limit=4096),
+        transcripts=folder / section.text("transcripts", "transcripts", limit=4096),
+    )
+    section.close()
+    return value
+
+
+def _ca(section: Section, folder: Path) -> CaSection:
+    token = section.text("token", example='"pkcs11:token=intermediate?pin-source=file:/etc/station/pin"', limit=4096)
+    if token:
+        try:
+            TokenUri.parse(token)
+        except UriError as error:
+            section.complain("token", str(error))
+    profile = section.text("profile", "idevid", limit=4096)
+    if "/" in profile or profile.endswith(".toml"):
+        profile = str(folder / profile)
+    elif profile and profile not in (known := profiles()):
+        section.complain("profile", f"unknown profile '{profile}'; {nearest(profile, known)}")
+    value = CaSection(
+        token=token,
+        certificate=folder / section.text("certificate", "ca/intermediate.pem", limit=4096),
+        root=folder / section.text("root", "ca/root.pem", limit=4096),
+        profile=profile,
+        environment=_environment(section, folder),
+    )
+    section.close()
+    return value
+
+
+def _environment(section: Section, folder: Path) -> Mapping[str, str]:
+    """Read the environment of the PKCS#11 module.
+
+    A value with a slash in it, and neither a slash at its front nor a colon anywhere, is a path relative to the file
+    (``"tokens/softhsm2.conf"``, ``"./yubihsm_pkcs11.conf"``). Every other value is passed on as it stands. The rule
+    does not look at the disk: the same file always means the same.
+    """
+    table = section.table("environment")
+    values = {}
+    for name in table.names():
+        if not _ENVIRONMENT_NAME.fullmatch(name):
+            table.complain(name, f"'{name}' can't be the name of an environment variable; write letters, digits and _")
+        text = table.text(name, "", limit=4096)
+        is_relative = "/" in text and not text.startswith("/") and ":" not in text
+        values[name] = str(folder / text) if is_relative else text
+    return MappingProxyType(values)
+
+
+def _order(section: Section) -> OrderSection:
+    value = OrderSection(
+        name=section.text("name", example='"WO-1001"'),
+        quantity=section.integer("quantity", 1, MAX_ORDER, example="500"),
+        serial=section.text("serial", DEFAULT_SERIAL),
+        first=section.integer("first", 0, 10**12, default=1),
+    )
+    if value.serial and (fault := _serial_fault(value)):
+        section.complain("serial", f'{fault}; write for example serial = "SN{{number:06d}}"')
+    section.close()
+    return value
+
+
+def _serial_fault(order: OrderSection) -> str | None:
+    """Return what is wrong with the format of product serials, or None."""
+    if not _SERIAL_FORMAT.fullmatch(order.serial):
+        return "'serial' must hold {number} once, with at most a width, and no other field"
+    serial = order.serial.format(number=order.first + order.quantity - 1)
+    if len(serial) > MAX_SERIAL:
+        return f"'serial' makes serials of {len(serial)} characters, more than {MAX_SERIAL}"
+    if not _PRINTABLE_STRING.fullmatch(serial):
+        return f"'serial' makes '{serial}', with a character that no certificate takes there"
+    return None
+
+
+def _product(section: Section) -> ProductSection:
+    locks = Locks.NONE
+    known = [lock.name.lower() for lock in Locks if lock.name]
+    for name in section.texts("locks", example='["debug", "credentials"], or [] to close nothing'):
+        if name in known:
+            locks |= Locks[name.upper()]
+        else:
+            section.complain("locks", f"unknown lock '{name}'; {nearest(name, known)}")
+    digest = section.text("firmware_sha256", "")
+    if digest and not re.fullmatch(r"[0-9A-Fa-f]{64}", digest):
+        section.complain("firmware_sha256", "'firmware_sha256' is not a SHA-256; write its 64 hexadecimal digits")
+        digest = ""
+    value = ProductSection(
+        model=section.text("model", example='"reference-device"', limit=32),
+        firmware_version=section.text("firmware_version", "", limit=32) or None,
+        firmware_sha256=bytes.fromhex(digest) or None,
+        locks=locks,
+    )
+    section.close()
+    return value
+
+
+def _slot(section: Section, folder: Path) -> SlotConfig:
+    port, usb = section.text("port", "", limit=4096), section.text("usb", "")
+    if section.has("port") and section.has("usb"):
+        section.complain("usb", "a slot has a 'port' or a 'usb' path, not both; delete one of them")
+    elif not section.has("port") and not section.has("usb"):
+        section.complain(
+            "", 'the slot has no port; add usb = "1-1.2" (\'station slots list\') or port = "/dev/ttyUSB0"'
+        )
+    if usb and not _USB_PATH.fullmatch(usb):
+        section.complain("usb", f"'{usb}' is not a USB path; write it as 'station slots list' does, like \"1-1.2:1.0\"")
+    if port and (fault := _port_fault(port)):
+        section.complain("port", fault)
+    baud = section.integer("baud", 1, max(BAUD_RATES), default=115200)
+    if baud and baud not in BAUD_RATES:
+        close = difflib.get_close_matches(str(baud), map(str, BAUD_RATES), n=1, cutoff=0)
+        section.complain("baud", f"{baud} is not a baud rate in use; did you mean {close[0]}?")
+    driver = section.text("driver", DEFAULT_DRIVER)
+    if driver and driver not in DRIVERS:
+        section.complain("driver", f"unknown driver '{driver}'; {nearest(driver, DRIVERS)}")
+    value = SlotConfig(
+        name=section.text("name", example='"1"', limit=16),
+        port=(port if "://" in port else str(folder / port)) if port else None,
+        usb=usb or None,
+        baud=baud,
+        driver=driver,
+        fixture=section.flag("fixture", default=False),
+    )
+    section.close()
+    return value
+
+
+def _port_fault(port: str) -> str | None:
+    """Return what is wrong with a port, or None."""
+    if "://" not in port:
+        return None if "/" in port else f"'{port}' is not a path; write \"/dev/{port}\""
+    try:
+        parts = urlsplit(port)
+        is_whole = bool(parts.hostname and parts.port)
+    except ValueError:
+        return f"'{port}' has no usable host and port; write \"socket://host:4000\""
+    if parts.scheme not in URL_SCHEMES:
+        return f"unknown kind of port '{parts.scheme}://'; {nearest(parts.scheme, URL_SCHEMES)}"
+    return None if is_whole else f"'{port}' needs host and port; write \"{parts.scheme}://host:4000\""
+
+
+def _refuse_twins(sections: Iterable[Section], slots: tuple[SlotConfig, ...]) -> None:
+    """Complain about slots that share a name or a port."""
+    seen: dict[tuple[str, str], Section] = {}
+    for section, slot in zip(sections, slots, strict=True):
+        for key, value in (("name", slot.name), ("port", slot.port), ("usb", slot.usb)):
+            first = seen.setdefault((key, value), section) if value else section
+            if first is not section:
+                section.complain(
+                    key, f"{key} '{value}' is that of the slot in line {first.line('')}; each needs its own"
+                )
+
+
+def _rehearsal(section: Section, folder: Path) -> RehearsalSection:
+    value = RehearsalSection(
+        boards=section.integer("boards", 1, MAX_REHEARSAL_BOARDS, default=8),
+        directory=folder / section.text("directory", "boards", limit=4096),
+        baud=section.integer("baud", min(BAUD_RATES), max(BAUD_RATES), default=0) or None,
+    )
+    section.close()
+    return value

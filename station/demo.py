@@ -1,0 +1,72 @@
+"""A rehearsal of the whole line: virtual boards, a SoftHSM token, and everything else as in production.
+
+The folder of a demo is a line like any other and can be worked with by all commands. Running the demo again is the next
+day on the line: boards that passed have been shipped and blank ones stand in their slots; a board that was half done,
+because somebody killed the demo, is still there and goes on.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from firmware_tools.build import build_device
+from firmware_tools.virtual_line import VirtualLine
+from station.config import Config, load
+from station.errors import ConfigError
+from station.line_folder import CONFIGURATION, make_line
+from station.manifest import ManifestReader, UnitState
+
+CA_NAME: Final = "REHEARSAL - not for production"
+"""Stands in every certificate of a demo, so that none can pass for a real one."""
+
+ORDER: Final = "REHEARSAL"
+
+QUANTITY: Final = 1_000_000
+"""Units in the order: more demos than anybody runs."""
+
+BEGUN: Final = {"tokens", "ca"}
+"""What a demo leaves that was killed while it made its folder; the next one goes on from there."""
+
+
+def prepare_demo(directory: Path, *, boards: int, baud: int | None, say: Callable[[str], None]) -> Config:
+    """Make the demo's folder, or find it made, and put blank boards where finished ones stood.
+
+    Args:
+        directory: the demo's folder; made if missing.
+        boards: how many virtual boards, all at once.
+        baud: speed of the wires, in bits a second; None for as fast as the machine can.
+        say: told what is done, where it takes more than a moment.
+
+    Returns:
+        The configuration, ready for ``run_station``.
+
+    Raises:
+        ConfigError: the folder is there and is no demo's.
+        StationError, HsmError, FirmwareToolsError: a part can't be made.
+    """
+    path = directory / CONFIGURATION
+    if not path.exists():
+        if directory.exists() and {entry.name for entry in directory.iterdir()} - BEGUN:
+            raise ConfigError(f"{directory} is not empty and not a demo; name another folder with --dir")
+        say(f"making SoftHSM tokens in {directory / 'tokens'} and a CA named {CA_NAME!r} in them")
+        make_line(directory, name="rehearsal", ca_name=CA_NAME, order=ORDER, quantity=QUANTITY, boards=boards)
+    config = load(path)
+    if config.rehearsal is None or config.order.name != ORDER:
+        raise ConfigError(f"{directory} is a line, but not a demo; name another folder with --dir")
+    rehearsal = replace(config.rehearsal, boards=boards, baud=baud)
+    say(f"building the reference device in {rehearsal.directory / 'build'}, unless it is there")
+    program = build_device(rehearsal.directory / "build")
+    if config.station.manifest.exists():
+        _ship_finished(config.station.manifest, VirtualLine(program, rehearsal.directory, boards))
+    return replace(config, rehearsal=rehearsal)
+
+
+def _ship_finished(manifest: Path, boards: VirtualLine) -> None:
+    """Take boards that passed in an earlier demo out, and put blank ones into their slots."""
+    with ManifestReader(manifest) as reader:
+        passed = {unit.hardware_id for unit in reader.units(state=UnitState.PASSED)}
+    with boards as line:
+        for board in line.boards:
+            if board.hardware_id in passed:
+                line.ship(board)

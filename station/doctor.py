@@ -1,0 +1,266 @@
+"""What ``station doctor`` looks at: all that ``station check`` does, then token, key, clock, disk and ports.
+
+It logs in to the token once, with the PIN of the configuration, and signs one probe. A station that runs owns its token
+(two processes on one SoftHSM token break each other) and its ports, so then both are left alone.
+"""
+
+import asyncio
+import os
+import shutil
+import socket
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from cryptography import x509
+from cryptography.hazmat.backends.openssl import backend
+
+from hsm import Authority, HsmError, Profile, Signer, TokenFacts, TokenUri, find_key, read_facts
+from station import preflight
+from station.config import Config, load
+from station.errors import ManifestError
+from station.findings import Finding, Level, fail, ok, warn
+from station.manifest import CLOCK_TOLERANCE, ManifestLocked
+from station.manifest.lock import WriterLock
+from station.manifest.opening import open_for_reading
+from station.slots import SlotMap
+from station.uevent import present_ports
+
+SYNCS: Final = 25
+"""How often the disk is timed; the middle one counts."""
+
+SLOW_SYNC: Final = 0.020
+"""Seconds of one fsync from which on a board waits for the disk longer than for the token."""
+
+LOW_SPACE: Final = 1 << 30
+"""Bytes: some hundred thousand units with their transcripts."""
+
+NO_SPACE: Final = 100 << 20
+"""Bytes below which a shift may not end well."""
+
+CONNECT_SECONDS: Final = 2.0
+"""How long a TCP port has time to answer."""
+
+_EXPIRES_SOON: Final = timedelta(days=30)
+_SLOTS: Final = "slot "
+
+
+def examine(path: Path) -> Iterator[Finding]:
+    """Examine a station, in the order in which one would put it right."""
+    yield from _versions()
+    sound = True
+    for finding in preflight.examine(path):
+        yield finding
+        sound = sound and (finding.level is not Level.FAIL or finding.check.startswith(_SLOTS))
+    if not sound:
+        yield warn("token", "not examined", "put right what fails above")
+        return
+    config = load(path)
+    yield from _disk(config.station.manifest)
+    yield from _clock(config)
+    try:
+        with WriterLock(config.station.manifest.resolve()):
+            yield from _token(config)
+            yield from _ports(config)
+    except ManifestLocked as error:
+        holder = error.facts.get("holder", "?")
+        yield warn(
+            "token", f"not examined: a station runs here (process {holder}), and its ports are its own", "stop it first"
+        )
+    except ManifestError as error:
+        yield fail("manifest", str(error), "see above")
+
+
+def _versions() -> Iterator[Finding]:
+    texts = [f"station {version('provisioning-station')}", backend.openssl_version_text()]
+    texts.append(f"python-pkcs11 {version('python-pkcs11')}")
+    if tool := shutil.which("softhsm2-util"):
+        with suppress(OSError, subprocess.SubprocessError):
+            said = subprocess.run([tool, "--version"], capture_output=True, text=True, timeout=5, check=True).stdout
+            texts.append(f"SoftHSM {said.strip()}")
+    yield ok("versions", ", ".join(texts))
+
+
+def _disk(manifest: Path) -> Iterator[Finding]:
+    folder = manifest.parent
+    while not folder.exists():
+        folder = folder.parent
+    try:
+        seconds = _sync_seconds(folder)
+    except OSError as error:
+        yield fail("disk", f"{folder}: {error.strerror}", "check the disk, and the rights of the folder")
+        return
+    text = f"fsync in {folder} takes {seconds * 1000:.1f} ms (median of {SYNCS})"
+    yield warn("disk", text, "put the manifest on a faster disk") if seconds > SLOW_SYNC else ok("disk", text)
+    free = shutil.disk_usage(folder).free
+    text = f"{free / (1 << 30):.1f} GiB free"
+    if free < NO_SPACE:
+        yield fail("space", text, "make space: a full disk stops the line")
+    elif free < LOW_SPACE:
+        yield warn("space", text, "make space, or move old transcripts away")
+    else:
+        yield ok("space", text)
+
+
+def _sync_seconds(folder: Path) -> float:
+    """Return the median seconds of a write and fsync."""
+    times = []
+    with tempfile.TemporaryFile(dir=folder) as file:
+        for _ in range(SYNCS):
+            file.write(b"\0" * 4096)
+            file.flush()
+            begin = time.perf_counter()
+            os.fsync(file.fileno())
+            times.append(time.perf_counter() - begin)
+    return statistics.median(times)
+
+
+def _clock(config: Config) -> Iterator[Finding]:
+    now = datetime.now(UTC)
+    if not config.station.manifest.exists():
+        yield ok("clock", f"{now:%Y-%m-%d %H:%M:%S} UTC; no manifest to compare it with yet")
+        return
+    try:
+        database, _ = open_for_reading(config.station.manifest)
+    except ManifestError as error:
+        yield fail("manifest", str(error), "name another file in [station] manifest, or put this one right")
+        return
+    try:
+        row = next(iter(database.execute("SELECT at FROM event ORDER BY id DESC LIMIT 1")), None)
+    finally:
+        database.close()
+    if row is not None and (last := datetime.fromisoformat(str(row[0]))) > now + CLOCK_TOLERANCE:
+        yield fail(
+            "clock",
+            f"{now:%Y-%m-%d %H:%M:%S} UTC is before the last event on record ({last:%Y-%m-%d %H:%M:%S})",
+            "set it",
+        )
+    else:
+        yield ok("clock", f"{now:%Y-%m-%d %H:%M:%S} UTC, after all that is on record")
+
+
+def _token(config: Config) -> Iterator[Finding]:
+    issuer = preflight.read_certificate(config.ca.certificate)
+    root = preflight.read_certificate(config.ca.root)
+    try:
+        signer = Signer.open(TokenUri.parse(config.ca.token), environment=config.ca.environment)
+    except HsmError as error:
+        yield fail("token", str(error), error.operator)
+        return
+    with signer:
+        yield _token_facts(signer.token)
+        yield _pin(signer.token)
+        if isinstance(issuer, str) or isinstance(root, str):
+            yield warn("key", "not examined: there is no issuer certificate yet", preflight.CA_MISSING)
+            return
+        try:
+            yield _key(signer, issuer)
+            asyncio.run(Authority.open(signer, issuer=issuer, chain=(root,)))
+        except HsmError as error:
+            yield fail("key", str(error), error.operator)
+            return
+        yield ok("signature", "the key signed a probe, and the issuer certificate verified it")
+        yield _lifetime(config, issuer)
+
+
+def _token_facts(token: TokenFacts) -> Finding:
+    return ok("token", f"{token.label}: {token.manufacturer} {token.model}, serial {token.serial}")
+
+
+def _pin(token: TokenFacts) -> Finding:
+    """Say what the token tells about PIN tries; PKCS#11 has no number, only flags."""
+    if token.pin_locked:
+        return fail("PIN", "locked", "let the security officer set a new PIN")
+    if token.pin_final_try:
+        return fail("PIN", "had one try left before this one", "find out who tried wrong ones")
+    if token.pin_count_low:
+        return warn("PIN", "somebody gave a wrong one since the last right one", "find out who")
+    return ok("PIN", "right, and no wrong one was given since the last time")
+
+
+def _key(signer: Signer, issuer: x509.Certificate) -> Finding:
+    public = issuer.public_key()
+    facts = read_facts(find_key(signer, public))  # type: ignore[arg-type]  # another kind of key is not found
+    said = {
+        is_set: [name.lower() for name, value in facts.attributes.items() if value is is_set]
+        for is_set in (True, False)
+    }
+    return ok("key", f"'{facts.label}' is the issuer's: {', '.join(said[True])}; not {', '.join(said[False])}")
+
+
+def _lifetime(config: Config, issuer: x509.Certificate) -> Finding:
+    """Compare the end of the certificates that will be made with the issuer's."""
+    now, end = datetime.now(UTC), issuer.not_valid_after_utc
+    try:
+        leaf = Profile.load(config.ca.profile).validity.not_after(now, end)
+    except HsmError as error:
+        return fail("lifetime", str(error), "make an issuer that lives longer, or choose another profile")
+    if end < now + _EXPIRES_SOON:
+        return warn("lifetime", f"the issuer ends on {end:%Y-%m-%d}", "plan the next key ceremony")
+    return ok("lifetime", f"a certificate made now ends on {leaf:%Y-%m-%d}, its issuer on {end:%Y-%m-%d}")
+
+
+def _ports(config: Config) -> Iterator[Finding]:
+    if config.rehearsal is not None:
+        return
+    places = SlotMap(config.slots)
+    present = {places.slot_of(port): port.device for port in present_ports()}
+    for slot in config.slots:
+        port = slot.port or present.get(slot.name)
+        if port is None:
+            continue  # said above
+        problem = _not_connectable(port) if "://" in port else _not_openable(Path(port))
+        check = f"{_SLOTS}{slot.name}"
+        if problem is None:
+            yield ok(check, f"{port} can be opened")
+        elif isinstance(problem, str):
+            yield fail(check, f"{port}: {problem}", "see 'station slots list'")
+        else:
+            who = ", ".join(f"{name} (process {pid})" for pid, name in problem)
+            yield fail(check, f"{port} is held by {who}", "end that program")
+
+
+def _not_connectable(url: str) -> str | None:
+    parts = urlsplit(url)
+    try:
+        socket.create_connection((parts.hostname or "", parts.port or 0), timeout=CONNECT_SECONDS).close()
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
+
+
+def _not_openable(path: Path) -> str | Sequence[tuple[int, str]] | None:
+    """Return why a port can't be opened: a reason, or who holds it; nothing if it can, or is not there."""
+    if not path.exists() or not os.access(path, os.R_OK | os.W_OK):
+        return None  # said above
+    if holders := list(_holders(path)):
+        return holders
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC))
+    except OSError as error:
+        return error.strerror
+    return None
+
+
+def _holders(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield process id and name of those that have a port open, as far as this user may see them."""
+    device = path.stat().st_rdev
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if any(_is_device(entry, device) for entry in (process / "fd").iterdir()):
+                yield int(process.name), (process / "comm").read_text(errors="replace").strip()
+
+
+def _is_device(entry: Path, device: int) -> bool:
+    try:
+        return entry.stat().st_rdev == device
+    except OSError:
+        return False

@@ -1,0 +1,148 @@
+"""The folder of a line: ``station.toml``, and for development and rehearsals its tokens and its CA.
+
+::
+
+    DIR/station.toml     what a line engineer edits
+    DIR/tokens/          SoftHSM tokens ``root`` and ``intermediate``   }
+    DIR/ca/              ``root.pem`` and ``intermediate.pem``          } where a CA was asked for
+"""
+
+import itertools
+import json
+from importlib import resources
+from pathlib import Path
+from string import Template
+from typing import Final
+
+from hsm import TokenUri, init_ca
+from hsm.ceremony import INTERMEDIATE_FILE, ROOT_FILE
+from softhsm import SoftHsm, make_tokens
+from station.errors import ConfigError
+from station.port_event import PortEvent
+from station.ports import product_name
+from station.uevent import present_ports
+
+ROOT_TOKEN: Final = "root"  # noqa: S105 (labels of tokens, not passwords)
+INTERMEDIATE_TOKEN: Final = "intermediate"  # noqa: S105
+
+CONFIGURATION: Final = "station.toml"
+ORDER: Final = "WO-0001"
+QUANTITY: Final = 100
+
+_TOKEN: Final = f"pkcs11:token={INTERMEDIATE_TOKEN}?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=prompt:"
+"""What stands in the file until the engineer names the real token."""
+
+_SLOTS: Final = """
+# One place for a board each. usb = "1-1.2" names the socket of a hub and stays the same whatever else is plugged in;
+# port = "/dev/ttyS0", "socket://host:4000" or "rfc2217://host:4000" names a port.
+# 'station slots suggest' prints these sections for all cables that are plugged in.
+"""
+_SLOT: Final = '[[slot]]\nname = "1"\nport = "/dev/ttyUSB0"\nbaud = 115200\n'
+
+_REHEARSAL: Final = """
+# Virtual boards take the place of real ones. When you have boards, delete this section, and append what
+# 'station slots suggest' prints.
+[rehearsal]
+boards = {boards}
+directory = "boards"
+"""
+
+
+def make_line(  # noqa: PLR0913 (what a line is, each with its default)
+    directory: Path,
+    *,
+    name: str | None = None,
+    ca_name: str | None = None,
+    order: str = ORDER,
+    quantity: int = QUANTITY,
+    boards: int | None = None,
+) -> Path:
+    """Make the folder of a line. Nothing that is there is overwritten.
+
+    Args:
+        directory: made if it is missing.
+        name: of the station; the folder's if left out.
+        ca_name: SoftHSM tokens are made, and in them a CA of this name; None for a CA that is made elsewhere.
+        order: name of the production order.
+        quantity: units in it.
+        boards: how many virtual boards fill the slots; None for slots at the ports that are plugged in now.
+
+    Returns:
+        The path of ``station.toml``, which is written last: where it is, all else is too.
+
+    Raises:
+        ConfigError: there is a ``station.toml``.
+        OSError: the folder can't be written.
+        SoftHsmError, HsmError: the CA can't be made.
+    """
+    path = directory / CONFIGURATION
+    if path.exists():
+        raise ConfigError(f"{path} is there already; edit it, or name another folder")
+    directory.mkdir(parents=True, exist_ok=True)
+    tokens = make_ca(directory, ca_name) if ca_name else None
+    text = configuration(
+        name=name or directory.absolute().name or "station",
+        tokens=tokens,
+        order=order,
+        quantity=quantity,
+        slots=_REHEARSAL.format(boards=boards) if boards else _present_slots(),
+    )
+    with path.open("x", encoding="utf-8") as file:
+        file.write(text)
+    return path
+
+
+def make_ca(directory: Path, name: str) -> SoftHsm:
+    """Make SoftHSM tokens and a CA in the folder of a line, if they are not there."""
+    tokens = make_tokens(directory / "tokens", [ROOT_TOKEN, INTERMEDIATE_TOKEN])
+    certificates = directory / "ca"
+    if not all((certificates / file).exists() for file in (ROOT_FILE, INTERMEDIATE_FILE)):
+        init_ca(
+            root=TokenUri.parse(tokens.uri(ROOT_TOKEN)),
+            intermediate=TokenUri.parse(tokens.uri(INTERMEDIATE_TOKEN)),
+            name=name,
+            folder=certificates,
+            environment=tokens.environment,
+        )
+    return tokens
+
+
+def configuration(
+    *, name: str, slots: str, tokens: SoftHsm | None = None, order: str = ORDER, quantity: int = QUANTITY
+) -> str:
+    """Return the text of a station.toml, with comments.
+
+    Args:
+        name: of the station.
+        slots: the sections at the end.
+        tokens: in the folder ``tokens`` beside the file; None for a token that is yet to be named.
+        order: name of the production order.
+        quantity: units in it.
+    """
+    template = Template((resources.files("station") / "templates" / CONFIGURATION).read_text(encoding="utf-8"))
+    return template.substitute(
+        name=_quoted(name),
+        token=_quoted(tokens.uri(INTERMEDIATE_TOKEN) if tokens else _TOKEN),
+        environment=f'{"" if tokens else "# "}environment = {{ SOFTHSM2_CONF = "tokens/softhsm2.conf" }}\n',
+        order=_quoted(order),
+        quantity=quantity,
+        slots=slots,
+    )
+
+
+def stanza(port: PortEvent, *, name: str) -> str:
+    """Return the ``[[slot]]`` for a port, by its USB path if it has one."""
+    place = f'usb = "{port.usb}"' if port.usb else f'port = "{port.device}"'
+    what = " ".join(filter(None, (product_name(port), f"now {port.device}" if port.usb else "")))
+    return f'[[slot]]\nname = "{name}"\n{place}{f"    # {what}" if what else ""}\nbaud = 115200\n'
+
+
+def _present_slots() -> str:
+    numbers = map(str, itertools.count(1))
+    stanzas = [stanza(port, name=name) for name, port in zip(numbers, present_ports(), strict=False)]
+    return _SLOTS + "\n".join(stanzas or [_SLOT])
+
+
+def _quoted(text: str) -> str:
+    """Return a text as TOML writes it; JSON's strings are TOML's, within what a name or URI holds."""
+    return json.dumps(text, ensure_ascii=False)

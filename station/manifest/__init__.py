@@ -1,0 +1,88 @@
+"""The manifest: what the line did, in one SQLite file, durable before anybody is told.
+
+Lives here: the schema with the rules that no program can break (``schema_1.sql``; open it first), the writer with
+group commit (``Manifest``), the reader (``ManifestReader``), and the lock that keeps it one writer a file.
+``docs/manifest.md`` says what each row proves.
+
+The way of one unit through it::
+
+    unit = await manifest.begin(hardware_id=..., ..., slot="1", order="2026-07")
+    intent = await manifest.reserve(unit.id, spki_sha256=csr.spki_sha256, draft=draft)   # draft(product_serial)
+    recorded = await manifest.record(intent, await authority.issue(drafted))
+    ...  # install recorded.der, read back, let the board prove, lock
+    await manifest.passed(unit.id, proof, locks=locks, seconds=seconds)
+
+After a crash ``begin`` returns the unit with its live ``issuance``: in state ``recorded`` it is installed again
+(``manifest.recorded``), in state ``intent`` the same bytes are signed again (``manifest.attempt``), or it is given up
+(``manifest.void``), and then it is listed for revocation.
+
+Knows nothing of: tokens, ports, boards, and how a certificate is made.
+"""
+
+from station.manifest.clock import CLOCK_TOLERANCE
+from station.manifest.errors import (
+    ClockWentBack,
+    DuplicateHardware,
+    DuplicateKey,
+    ManifestError,
+    ManifestLocked,
+    ManifestUnwritable,
+    NewerManifest,
+    NotAManifest,
+    OrderDiffers,
+    OrderExhausted,
+    RowRefused,
+    SerialCollision,
+)
+from station.manifest.manifest import Manifest
+from station.manifest.reader import ManifestReader
+from station.manifest.rows import (
+    DraftLike,
+    EventRecord,
+    Intent,
+    IssuanceRecord,
+    IssuanceState,
+    OrderRecord,
+    OrderTerms,
+    PassedUnit,
+    Proof,
+    ProofRecord,
+    RecordedCertificate,
+    RevocationEntry,
+    UnitHistory,
+    UnitRecord,
+    UnitState,
+)
+
+__all__ = [
+    "CLOCK_TOLERANCE",
+    "ClockWentBack",
+    "DraftLike",
+    "DuplicateHardware",
+    "DuplicateKey",
+    "EventRecord",
+    "Intent",
+    "IssuanceRecord",
+    "IssuanceState",
+    "Manifest",
+    "ManifestError",
+    "ManifestLocked",
+    "ManifestReader",
+    "ManifestUnwritable",
+    "NewerManifest",
+    "NotAManifest",
+    "OrderDiffers",
+    "OrderExhausted",
+    "OrderRecord",
+    "OrderTerms",
+    "PassedUnit",
+    "Proof",
+    "ProofRecord",
+    "RecordedCertificate",
+    "RevocationEntry",
+    "RowRefused",
+    "SerialCollision",
+    "UnitHistory",
+    "UnitRecord",
+    "UnitState",
+]

@@ -1,0 +1,279 @@
+"""The writer's face of the manifest: what the daemon calls."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from string import Formatter
+from typing import Final, Self
+
+from cryptography import x509
+
+from station.errors import ManifestError, printable
+from station.manifest import operations
+from station.manifest.clock import Clock, Stamps, time_text, utc_now
+from station.manifest.lock import WriterLock
+from station.manifest.opening import check_writable, create, is_new, open_for_writing, translated
+from station.manifest.rows import DraftLike, Intent, OrderTerms, Proof, RecordedCertificate, UnitRecord
+from station.manifest.writer import Writer
+
+JOURNAL: Final = "journal"
+"""The kind of the events that the schema writes by itself."""
+
+
+class Manifest:
+    """The one writer of a manifest. Every awaited method returns when its rows are durable (I1), or raises.
+
+    Cancelling a caller does not undo what it asked for. Methods may be called from any event loop and any thread; use
+    ``ManifestReader`` to read.
+    """
+
+    def __init__(self, path: Path, *, clock: Clock = utc_now) -> None:
+        """Do the same as ``open``."""
+        real = path.resolve()
+        check_writable(real)
+        is_new(real)  # refuses what is not ours before the lock file is made beside it
+        self._lock = WriterLock(real)
+        try:
+            self._stamps = Stamps(clock)
+            now = time_text(clock())
+            if is_new(real):
+                create(real, now)
+            self._db = open_for_writing(real, now)
+            try:
+                with translated(path):
+                    last = self._db.execute("SELECT at FROM event ORDER BY id DESC LIMIT 1").fetchone()
+                if last is not None:
+                    self._stamps.start_after(last[0])
+                    self._stamps.next()
+            except BaseException:
+                self._db.close()
+                raise
+        except BaseException:
+            self._lock.release()
+            raise
+        self.path = path
+        self._writer = Writer(self._db.conn, path, self._stamps)
+
+    @classmethod
+    def open(cls, path: Path, *, clock: Clock = utc_now) -> Self:
+        """Open the manifest for writing; make it if there is none, bring it up to date if it is older.
+
+        Args:
+            path: the SQLite file; its folder exists. ``<path>.lock`` is made beside it.
+            clock: the time, aware of its zone.
+
+        Raises:
+            ManifestLocked: another process writes to it; names its PID.
+            NewerManifest: a newer version wrote it; nothing was changed.
+            NotAManifest: the file is something else or damaged; nothing was changed.
+            ManifestUnwritable: read-only folder or file, disk full.
+            ClockWentBack: the clock is behind the last event.
+        """
+        return cls(path, clock=clock)
+
+    def close(self) -> None:
+        """Write what is queued, fold the WAL into the file, and let go of the lock; idempotent.
+
+        While a reader has the file open, the WAL stays beside it, complete; whoever closes last folds it.
+        """
+        self._writer.close()
+        self._db.close()
+        self._lock.release()
+
+    def __enter__(self) -> Self:
+        """Close at the end of the block."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close."""
+        self.close()
+
+    @property
+    def commits(self) -> int:
+        """Transactions that were committed since it was opened."""
+        return self._writer.commits
+
+    async def open_order(self, terms: OrderTerms) -> None:
+        """Store an order, or find it stored.
+
+        Raises:
+            OrderDiffers: it is stored with other terms; says which.
+            ManifestError: the terms make no sense (``manifest.order_invalid``).
+        """
+        _check_terms(terms)
+        await self._writer.perform(partial(operations.open_order, terms=terms))
+
+    async def begin(  # noqa: PLR0913  # one argument a column, by name
+        self,
+        *,
+        hardware_id: str,
+        model: str,
+        firmware_version: str,
+        firmware_sha256: bytes,
+        slot: str,
+        order: str,
+    ) -> UnitRecord:
+        """Find the unit by its hardware id, or make it; open it and count the attempt.
+
+        A unit that passed is returned as it is, and not counted. A unit that holds a product serial stays with the
+        order it took it from (``UnitRecord.order``). ``UnitRecord.issuance`` says where to resume.
+
+        Raises:
+            ManifestError: the order is not open (``manifest.order_unknown``), or a value does not fit its column.
+        """
+        return await self._writer.perform(
+            partial(
+                operations.begin,
+                hardware_id=hardware_id,
+                model=model,
+                firmware_version=firmware_version,
+                firmware_sha256=firmware_sha256,
+                slot=slot,
+                order=order,
+            )
+        )
+
+    async def reserve(self, unit_id: int, *, spki_sha256: bytes, draft: Callable[[str], DraftLike]) -> Intent:
+        """Take serials and budget and write the intent to sign, in one transaction (I3); the first try is counted.
+
+        Args:
+            unit_id: an open unit without a live issuance.
+            spki_sha256: SHA-256 of the SubjectPublicKeyInfo in its CSR, 32 bytes.
+            draft: gets the product serial, returns what is to be signed. It runs in the writer's thread, inside the
+                transaction: it must only compute. What it raises undoes everything and reaches the caller unchanged.
+
+        Returns:
+            The right to sign once, and what: the bytes that ``draft`` returned.
+
+        Raises:
+            DuplicateKey: another unit holds this public key; names it.
+            DuplicateHardware: this unit has a live issuance for another public key; void it if the board was erased.
+            OrderExhausted: "number 501 of 500".
+            SerialCollision: the certificate serial was given before; call again, with a new draft.
+            RowRefused: it has a live issuance for this key (``manifest.issuance_live``: resume it), is not open
+                (``manifest.unit_not_open``), or the orders' serials overlap (``manifest.product_serial_taken``).
+        """
+        return await self._writer.perform(
+            partial(operations.reserve, unit_id=unit_id, spki_sha256=spki_sha256, draft=draft)
+        )
+
+    async def attempt(self, issuance_id: int) -> Intent:
+        """Count one more try to sign, before the token is asked, and hand out the intent again.
+
+        For a retry, and after a crash between intent and record: the same bytes are signed, so the board ends with the
+        same certificate but for the signature, and the earlier one, if there was one, is lost for certain.
+
+        Args:
+            issuance_id: in state ``intent``.
+
+        Raises:
+            RowRefused: there is nothing to sign (``manifest.issuance_state``).
+        """
+        return await self._writer.perform(partial(operations.attempt, issuance_id=issuance_id))
+
+    async def record(self, intent: Intent, certificate: bytes) -> RecordedCertificate:
+        """Store the signed certificate; only then may it leave the station (I1). The same one twice is stored once.
+
+        Args:
+            intent: from ``reserve`` or ``attempt``.
+            certificate: DER; its signature was verified by the caller.
+
+        Raises:
+            RowRefused: not the intended one (``manifest.certificate_differs``), or another is recorded.
+            ManifestError: not a certificate (``manifest.certificate_malformed``).
+        """
+        try:
+            parsed = x509.load_der_x509_certificate(certificate)
+            tbs, serial = parsed.tbs_certificate_bytes, parsed.serial_number
+        except ValueError as error:
+            raise ManifestError(f"not a certificate: {error}", code="manifest.certificate_malformed") from error
+        return await self._writer.perform(
+            partial(
+                operations.record,
+                issuance_id=intent.issuance_id,
+                certificate=certificate,
+                tbs_sha256=hashlib.sha256(tbs).digest(),
+                certificate_serial=serial,
+            )
+        )
+
+    async def recorded(self, issuance_id: int) -> RecordedCertificate:
+        """Return a certificate that was recorded before, to install it again.
+
+        Raises:
+            RowRefused: it is not recorded, or void (``manifest.issuance_state``).
+        """
+        return await self._writer.perform(partial(operations.recorded, issuance_id=issuance_id))
+
+    async def void(self, issuance_id: int, reason: str) -> None:
+        """Give an issuance up, signed or not: it is listed for revocation, and the unit may reserve again. Repeatable.
+
+        Raises:
+            RowRefused: the unit passed with it (``manifest.already_passed``).
+        """
+        await self._writer.perform(partial(operations.void, issuance_id=issuance_id, reason=reason))
+
+    def event(self, unit_id: int | None, slot: str, step: str, kind: str, facts: Mapping[str, object]) -> None:
+        """Append an event; durable with the next commit, half a second later at most.
+
+        Args:
+            unit_id: None for what belongs to a slot or the station.
+            slot: its name, or "".
+            step: of the way of one unit.
+            kind: any word but ``journal``, which is the schema's own.
+            facts: stored as text; each is cut and escaped as in error messages.
+
+        Raises:
+            ManifestUnwritable: ten thousand wait already (``manifest.overloaded``): the disk is full or dead.
+            ClockWentBack: the clock is behind the last event.
+        """
+        if kind == JOURNAL:
+            msg = "events of the kind 'journal' are written by the schema"
+            raise ValueError(msg)
+        texts = {name: printable(value) for name, value in facts.items()}
+        self._writer.append(partial(operations.event, unit_id=unit_id, slot=slot, step=step, kind=kind, facts=texts))
+
+    async def passed(self, unit_id: int, proof: Proof, locks: int, seconds: float) -> None:
+        """Commit the pass with its evidence (I4).
+
+        Args:
+            unit_id: an open unit with a recorded certificate.
+            proof: that the board holds the key of the certificate it gave back.
+            locks: as observed, bits of ``firmware_tools.provisioning_group.Locks``.
+            seconds: from plug to pass.
+
+        Raises:
+            RowRefused: the schema refuses: no recorded certificate, or another one was read back
+                (``manifest.no_evidence``).
+        """
+        await self._writer.perform(
+            partial(operations.passed, unit_id=unit_id, proof=proof, locks=locks, seconds=seconds)
+        )
+
+    async def failed(self, unit_id: int, code: str, sentence: str, step: str) -> None:
+        """Commit the failure; the next ``begin`` opens the unit again.
+
+        Raises:
+            RowRefused: the unit passed (``manifest.already_passed``).
+        """
+        await self._writer.perform(partial(operations.failed, unit_id=unit_id, code=code, sentence=sentence, step=step))
+
+
+def _check_terms(terms: OrderTerms) -> None:
+    """Refuse terms whose serials could not be told apart."""
+    try:
+        fields = [name for _, name, _, _ in Formatter().parse(terms.serial_format) if name is not None]
+        first, second = terms.product_serial(0), terms.product_serial(1)
+    except (ValueError, LookupError, AttributeError) as error:
+        raise ManifestError(
+            f"order {terms.name!r}: serial format {terms.serial_format!r} is not usable ({error}); "
+            "write it like SN{number:06d}",
+            code="manifest.order_invalid",
+        ) from error
+    if fields != ["number"] or first == second:
+        raise ManifestError(
+            f"order {terms.name!r}: serial format {terms.serial_format!r} needs the field number, once, "
+            "like SN{number:06d}",
+            code="manifest.order_invalid",
+        )

@@ -1,0 +1,214 @@
+"""``station run``, ``station unit resume`` and ``station demo``, as programs, with compiled boards."""
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager, suppress
+
+import pytest
+
+from station.config import load
+from station.line_folder import make_line
+
+STATION = [sys.executable, "-c", "from station.cli import main; main()"]
+
+TERMINAL = os.environ | {"TERM": "xterm", "COLUMNS": "80", "LINES": "24", "NO_COLOR": "1"}
+
+pytestmark = pytest.mark.slow
+
+
+def station(*arguments, **options):
+    return subprocess.run(
+        [*STATION, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=60, **options
+    )
+
+
+@contextmanager
+def started(*arguments, **options):
+    """Start a command; end it if the test does not."""
+    process = subprocess.Popen(
+        [*STATION, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.fixture(scope="module")
+def build(tmp_path_factory):
+    """Return a folder in which the boards' program was built: once for all lines here."""
+    return tmp_path_factory.mktemp("build")
+
+
+@pytest.fixture
+def line(tmp_path, build):
+    """Make a line with two blank virtual boards."""
+    path = make_line(tmp_path / "line", ca_name="DEVELOPMENT", boards=2)
+    load(path).rehearsal.directory.mkdir()
+    (load(path).rehearsal.directory / "build").symlink_to(build, target_is_directory=True)
+    return path
+
+
+def events(output):
+    return [json.loads(line) for line in output.splitlines()]
+
+
+def test_once_provisions_each_board_and_ends(line):
+    done = station("run", "--once", "--json", "--config", line)
+
+    told = events(done.stdout)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert {event["slot"] for event in told if event.get("state") == "passed"} == {"1", "2"}
+    assert (told[-1]["event"], told[-1]["passed"], told[-1]["failed"]) == ("summary", 2, 0)
+
+
+def test_a_second_run_finds_the_boards_done_before(line):
+    station("run", "--once", "--config", line)
+
+    done = station("run", "--once", "--config", line)
+
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "0 passed, 0 failed, 2 done before")
+
+
+def test_a_board_that_fails_is_exit_1(line):
+    text = line.read_text()
+    line.write_text(text.replace('model = "reference-device"', 'model = "reference-device"\nfirmware_version = "9.9"'))
+
+    done = station("run", "--once", "--json", "--config", line)
+
+    told = events(done.stdout)
+    assert (done.returncode, told[-1]["failed"]) == (1, 2)
+    assert all(event["code"] and event["sentence"] for event in told if event.get("state") == "failed")
+
+
+@pytest.mark.parametrize(
+    ("number", "exit_code", "said"), [(signal.SIGINT, 130, "station: interrupted\n"), (signal.SIGTERM, 0, "")]
+)
+def test_a_signal_ends_a_run_well(line, number, exit_code, said):
+    with started("run", "--json", "--config", line) as process:
+        ends = 0
+        for event in map(json.loads, process.stdout):
+            ends += event.get("state") == "passed"
+            if ends == 2:
+                break
+        process.send_signal(number)
+        rest, stderr = process.communicate(timeout=30)
+
+    assert (process.returncode, stderr) == (exit_code, said)
+    assert events(rest)[-1]["passed"] == 2
+
+
+def test_a_reader_that_goes_away_does_not_disturb_the_boards(line):
+    with started("run", "--once", "--config", line) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(timeout=60) == 0
+
+    units = station("unit", "list", "--json", "--config", line).stdout
+    assert [event["state"] for event in events(units)] == ["passed", "passed"]
+
+
+def test_a_terminal_gets_a_table(line):
+    master, slave = pty.openpty()
+    with (
+        os.fdopen(master, "rb", buffering=0) as terminal,
+        subprocess.Popen([*STATION, "run", "--once", "--config", str(line)], stdout=slave, env=TERMINAL) as process,
+    ):
+        os.close(slave)
+        screen = b"".join(pieces(terminal)).decode()
+
+    assert process.returncode == 0
+    assert "REHEARSAL" in screen
+    assert screen.count("✔ passed") >= 2
+    assert "2 passed, 0 failed, " in screen.rstrip().splitlines()[-1]
+
+
+def test_a_pin_is_asked_for_before_the_table_is_drawn(line):
+    text = line.read_text()
+    pin = line.parent / "tokens" / "pins" / "intermediate"
+    line.write_text(text.replace(f"file:{pin}", "prompt:"))
+    master, slave = pty.openpty()
+    command = [*STATION, "run", "--once", "--config", str(line)]
+    with (
+        os.fdopen(master, "r+b", buffering=0) as terminal,
+        subprocess.Popen(
+            command, stdin=slave, stdout=slave, stderr=slave, start_new_session=True, env=TERMINAL
+        ) as process,
+    ):
+        os.close(slave)
+        asked = read_until(terminal, b"PIN of intermediate: ")
+        terminal.write(pin.read_bytes())
+        shown = b"".join(pieces(terminal)).decode()
+
+    assert process.returncode == 0
+    assert b"Slot" not in asked
+    assert shown.count("✔ passed") >= 2
+    assert pin.read_text().strip() not in shown
+
+
+def read_until(terminal, end):
+    shown = b""
+    while not shown.endswith(end):
+        shown += terminal.read(1)
+    return shown
+
+
+def pieces(terminal):
+    """Read what a terminal shows until the other end is closed."""
+    with suppress(OSError):  # EIO: the end of a pty
+        while piece := terminal.read(65536):
+            yield piece
+
+
+def test_resume_serves_one_slot(line):
+    done = station("unit", "resume", "2", "--json", "--config", line)
+
+    assert done.returncode == 0
+    assert {event["slot"] for event in events(done.stdout)[:-1]} == {"2"}
+
+
+def test_resume_of_an_unknown_slot_is_one_line(line):
+    done = station("unit", "resume", "12", "--config", line)
+
+    assert (done.returncode, done.stderr) == (1, "station: there is no slot '12'; did you mean '2'?\n")
+
+
+def test_resume_beside_a_running_station_is_refused(line):
+    with started("run", "--json", "--config", line) as process:
+        process.stdout.readline()
+        done = station("unit", "resume", "1", "--config", line)
+
+    assert done.returncode == 1
+    assert (f"process {process.pid}" in done.stderr, done.stderr.count("\n")) == (True, 1)
+
+
+def test_a_wrong_pin_is_one_line(line):
+    (line.parent / "tokens" / "pins" / "intermediate").write_text("0000000000\n")
+
+    done = station("run", "--once", "--config", line)
+
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert "PinIncorrect" in done.stderr
+    assert "0000000000" not in done.stderr
+
+
+def test_demo_passes_from_nothing(tmp_path):
+    done = station("demo", "--boards", "2", "--dir", tmp_path / "demo")
+
+    assert done.returncode == 0
+    assert "a CA named 'REHEARSAL - not for production'" in done.stderr
+    assert "2 passed, 0 failed" in done.stdout
+    assert f"station doctor --config {tmp_path}/demo/station.toml" in done.stdout
+
+
+def test_demo_refuses_a_folder_of_something_else(tmp_path):
+    (tmp_path / "thesis.txt").touch()
+
+    done = station("demo", "--dir", tmp_path)
+
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
