@@ -76,7 +76,7 @@ def test_the_footer_counts():
         "passed 1",
         "failed 1",
         "done before 1",
-        "2.0 units/minute",
+        "30 units/minute",
     ]
 
 
