@@ -3,11 +3,11 @@
 import sys
 from pathlib import Path
 
+from station.checks.findings import Level
+from station.checks.preflight import examine
 from station.cli.commands import command, config_option, json_option
 from station.cli.findings import show
 from station.cli.root import EXIT_FAILURE
-from station.findings import Level
-from station.preflight import examine
 
 
 @command("check", examples=["station check", "station check --json --config line-1/station.toml"])

@@ -10,8 +10,8 @@ from station.cli.commands import command, json_option
 from station.cli.root import EXIT_FAILURE
 from station.cli.run import serve
 from station.config import MAX_REHEARSAL_BOARDS
-from station.demo import prepare_demo
-from station.line_folder import CONFIGURATION
+from station.config.folder import CONFIGURATION
+from station.line.demo import prepare_demo
 
 
 @command("demo", examples=["station demo", "station demo --boards 16 --baud 921600 --dir /tmp/demo"])

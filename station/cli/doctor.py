@@ -3,11 +3,11 @@
 import sys
 from pathlib import Path
 
+from station.checks.doctor import examine
+from station.checks.findings import Level
 from station.cli.commands import command, config_option, json_option
 from station.cli.findings import show
 from station.cli.root import EXIT_FAILURE
-from station.doctor import examine
-from station.findings import Level
 
 
 @command("doctor", examples=["station doctor", "station doctor --json --config line-1/station.toml"])

@@ -5,8 +5,8 @@ from typing import Final
 
 import click
 
+from station.checks.findings import Finding, Level
 from station.cli.output import print_json
-from station.findings import Finding, Level
 
 _COLOURS: Final = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "red"}
 _CHECK_WIDTH: Final = 14

@@ -7,7 +7,7 @@ import click
 
 from station.cli.commands import command
 from station.config import MAX_REHEARSAL_BOARDS
-from station.line_folder import make_line
+from station.config.folder import make_line
 
 DEVELOPMENT_NAME: Final = "DEVELOPMENT ONLY"
 """The name of a CA made by ``--softhsm``: none of its certificates can pass for a real one."""

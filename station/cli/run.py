@@ -10,9 +10,9 @@ from station.cli.commands import command, config_option, json_option
 from station.cli.root import EXIT_FAILURE
 from station.cli.view import view_for
 from station.config import Config, load
-from station.daemon import run_station, slots_of
 from station.errors import LinkError
 from station.events import Summary
+from station.line.daemon import run_station, slots_of
 
 
 @command("run", examples=["station run", "station run --once --json --config line-1/station.toml"])

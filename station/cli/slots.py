@@ -9,11 +9,11 @@ import click
 from station.cli.commands import Group, config_option, json_option
 from station.cli.output import print_columns, print_json
 from station.config import SlotConfig, load
+from station.config.folder import stanza
 from station.errors import ConfigError
-from station.line_folder import stanza
-from station.ports import product_name
-from station.slots import SlotMap
-from station.uevent import present_ports
+from station.ports.adapters import product_name
+from station.ports.slots import SlotMap
+from station.ports.uevent import present_ports
 
 
 @click.group("slots", cls=Group, examples=["station slots list", "station slots suggest >> station.toml"])

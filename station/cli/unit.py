@@ -14,6 +14,7 @@ from station.cli.commands import Group, config_option, json_option
 from station.cli.output import print_columns, print_fields, print_json
 from station.cli.root import EXIT_FAILURE
 from station.config import load
+from station.config.section import nearest
 from station.errors import StationError, printable
 from station.exports.units import locks_text
 from station.manifest import (
@@ -25,7 +26,6 @@ from station.manifest import (
     UnitState,
 )
 from station.manifest.rows import serial_text
-from station.toml_section import nearest
 
 
 @click.group("unit", cls=Group, examples=["station unit list --state failed", "station unit show SN000001"])
@@ -108,7 +108,7 @@ def resume(slot: str, config_path: str, *, as_json: bool) -> None:
     """
     # the line itself is heavy, and the other commands of this group do without it
     from station.cli.run import serve  # noqa: PLC0415
-    from station.daemon import slots_of  # noqa: PLC0415
+    from station.line.daemon import slots_of  # noqa: PLC0415
 
     config = load(Path(config_path))
     slots = slots_of(config)

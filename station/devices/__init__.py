@@ -3,7 +3,7 @@
 A *driver* is one class for one language. It gets an open ``Link`` and offers the verbs of ``Driver``; what a
 device can't do stands in its ``capabilities``, and the product's policy says whether that is allowed. Drivers check the
 form of what a device says (lengths, types, characters) and raise ``DeviceError`` or ``LinkError``; whether the content
-is acceptable is decided by ``station.unit``.
+is acceptable is decided by ``station.line.unit``.
 
 Open first: ``smp.py``, the driver of the reference device.
 """

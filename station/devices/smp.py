@@ -40,7 +40,7 @@ from station.devices import Capability, Identity, Locks
 from station.devices.smp_answer import malformed, parse
 from station.devices.smp_wire import MESSAGE_LIMIT, SmpTransport
 from station.errors import DeviceError, UnitRefused
-from station.link import Link
+from station.ports.link import Link
 
 HARDWARE_ID: Final = re.compile(rf"[0-9A-Za-z._:-]{{1,{group.MAX_HARDWARE_ID}}}")
 """What a hardware id may be; it goes into file names, so a path separator is out."""

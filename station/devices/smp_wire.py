@@ -40,7 +40,7 @@ from smpclient.transport import SMPTransport
 from typing_extensions import override
 
 from station.errors import Garbled, LinkError, NoAnswer
-from station.link import Link
+from station.ports.link import Link
 
 LINE_LENGTH: Final = 128
 """Characters of a line we send, its end included: what Zephyr and MCUboot take by default."""

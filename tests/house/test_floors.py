@@ -45,7 +45,7 @@ def test_hsm_needs_softhsm_only_for_tests():
 
 
 def test_the_check_sees_a_forbidden_import():
-    assert imported_packages("def f():\n    from station.unit import UnitRun\n") & FLOORS.keys() == {"station"}
+    assert imported_packages("def f():\n    from station.line.unit import UnitRun\n") & FLOORS.keys() == {"station"}
 
 
 def module_graph(floor: str) -> dict[str, set[str]]:

@@ -19,8 +19,8 @@ from cryptography import x509
 from firmware_tools.build import build_device
 from firmware_tools.virtual_line import VirtualLine
 from station.devices.smp import SmpDriver
-from station.link import open_link
 from station.manifest import ManifestReader, UnitState
+from station.ports.link import open_link
 
 STATION = Path(sys.executable).with_name("station")
 

@@ -12,8 +12,8 @@ from firmware_tools.build import build_device
 from firmware_tools.virtual_line import VirtualLine
 from firmware_tools.wire import Cut, CutKind, Direction, Wire
 from station.config import load
-from station.daemon import run_line
 from station.events import SlotState
+from station.line.daemon import run_line
 from station.manifest import ManifestReader
 
 

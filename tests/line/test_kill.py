@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from station.policy import STEPS
+from station.line.policy import STEPS
 
 NAMES = [step.name for step in STEPS]
 

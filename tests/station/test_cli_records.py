@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from firmware_tools.provisioning_group import Locks
 from station.cli.root import root
-from station.line_folder import configuration
+from station.config.folder import configuration
 from station.manifest import Manifest, OrderTerms, Proof
 from station.manifest.rows import serial_text
 

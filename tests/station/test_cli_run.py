@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from station.config import load
-from station.line_folder import make_line
+from station.config.folder import make_line
 
 STATION = [sys.executable, "-c", "from station.cli import main; main()"]
 

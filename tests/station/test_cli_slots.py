@@ -8,9 +8,9 @@ from click.testing import CliRunner
 
 from station.cli import slots as command
 from station.cli.root import root
-from station.line_folder import configuration, stanza
-from station.port_event import PortEvent, PortEventKind
-from station.ports import product_name
+from station.config.folder import configuration, stanza
+from station.ports.adapters import product_name
+from station.ports.event import PortEvent, PortEventKind
 
 PORTS = [
     PortEvent(PortEventKind.ARRIVED, "/dev/ttyUSB0", "1-1.2:1.0"),
@@ -101,7 +101,7 @@ def test_nothing_plugged_in_is_said_on_stderr(station, monkeypatch):
 
 
 def test_a_product_name_can_not_end_the_comment_it_stands_in(tmp_path, monkeypatch):
-    monkeypatch.setattr("station.line_folder.product_name", lambda _: "evil\\n")
+    monkeypatch.setattr("station.config.folder.product_name", lambda _: "evil\\n")
     port = PortEvent(PortEventKind.ARRIVED, "/dev/ttyUSB0", "1-1.2:1.0")
 
     assert tomllib.loads(stanza(port, name="1"))["slot"] == [{"name": "1", "usb": "1-1.2:1.0", "baud": 115200}]

@@ -1,4 +1,4 @@
-"""``station.toml_lines``: where a key stands, however it is written."""
+"""``station.config.lines``: where a key stands, however it is written."""
 
 import tomllib
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from station.toml_lines import Lines
+from station.config.lines import Lines
 
 TEXT = '''\
 top = 1  # not = this

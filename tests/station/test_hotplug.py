@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from station.hotplug import ConfiguredPorts, NetlinkHotplug, PortEvent, PortEventKind, hotplug_for, merge
-from station.port_paths import POLL_SECONDS
+from station.ports.hotplug import ConfiguredPorts, NetlinkHotplug, PortEvent, PortEventKind, hotplug_for, merge
+from station.ports.paths import POLL_SECONDS
+from station.ports.uevent import NETLINK_KOBJECT_UEVENT, UDEV_GROUP, Uevent, parse_uevent, present_ports, usb_path
 from station.testing import ScriptedHotplug
-from station.uevent import NETLINK_KOBJECT_UEVENT, UDEV_GROUP, Uevent, parse_uevent, present_ports, usb_path
 
 ARRIVED, LEFT = PortEventKind.ARRIVED, PortEventKind.LEFT
 

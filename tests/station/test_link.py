@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from station.errors import LinkError, PortBusy, Unplugged
-from station.link import open_link
-from station.link_buffer import BUFFER_LIMIT
-from station.transcript import NullTranscript
+from station.ports.link import open_link
+from station.ports.link_buffer import BUFFER_LIMIT
+from station.ports.transcript import NullTranscript
 
 
 async def read_all(link, size):

@@ -8,8 +8,8 @@ from serial.rfc2217 import PortManager
 from serial.urlhandler.protocol_loop import Serial as LoopPort
 
 from station.errors import Garbled, LinkError, Unplugged
-from station.link import open_link
-from station.link_buffer import BUFFER_LIMIT
+from station.ports.link import open_link
+from station.ports.link_buffer import BUFFER_LIMIT
 
 # pyserial 3.5 calls Thread.setDaemon and setName, which are deprecated since Python 3.10.
 pytestmark = pytest.mark.filterwarnings("ignore:set(Daemon|Name):DeprecationWarning")

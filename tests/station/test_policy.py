@@ -2,10 +2,10 @@ from hashlib import sha256
 
 import pytest
 
-from station import policy
 from station.devices import Capability, DeviceState, Identity, Locks
 from station.errors import DeviceError, Garbled, NoAnswer, UnitRefused, Unplugged
-from station.policy import Way
+from station.line import policy
+from station.line.policy import Way
 
 CERTIFICATE = b"a certificate"
 ALL = Capability.MAKE_KEY | Capability.READ_BACK | Capability.PROVE | Capability.LOCK | Capability.OBSERVE_LOCK

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from station.errors import DeviceError
-from station.proof import verify_proof
+from station.line.proof import verify_proof
 
 CHALLENGE = bytes(range(32))
 

@@ -3,7 +3,7 @@ import socket
 
 import pytest
 
-from station.sd_notify import notify, watchdog_interval
+from station.line.sd_notify import notify, watchdog_interval
 
 
 @pytest.fixture

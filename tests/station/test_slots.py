@@ -3,8 +3,8 @@ from typing import NamedTuple
 import pytest
 
 from station.errors import ConfigError
-from station.port_event import PortEvent, PortEventKind
-from station.slots import SlotMap
+from station.ports.event import PortEvent, PortEventKind
+from station.ports.slots import SlotMap
 
 
 class Place(NamedTuple):

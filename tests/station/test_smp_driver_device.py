@@ -21,7 +21,7 @@ from station.devices import DeviceState, Locks
 from station.devices.smp import SmpDriver, Timeouts
 from station.devices.smp_wire import SmpTransport
 from station.errors import Garbled, NoAnswer, Unplugged
-from station.link import open_link
+from station.ports.link import open_link
 
 # Lost requests are the rule here: try again soon.
 EAGER = Timeouts(identify=(0.2,) * 20, answer=(0.2,) * 20, crypto=(0.3,) * 20)

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from station.errors import ConfigError
+from station.ports.transcript import FLUSH_SECONDS, NullTranscript, Transcript, _escape
 from station.testing import FakeClock
-from station.transcript import FLUSH_SECONDS, NullTranscript, Transcript, _escape
 
 
 def test_each_line_has_time_direction_and_bytes(tmp_path):

@@ -12,13 +12,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from firmware_tools.provisioning_group import Locks, ProvisioningError
 from hsm import Authority, IssuanceError, Profile
 from hsm.testing import temporary_ca
-from station import policy
 from station.config import OrderSection, ProductSection
 from station.devices.smp import SmpDriver
 from station.events import SlotState
+from station.line import policy
+from station.line.unit import UnitRun, Workshop
 from station.manifest import Manifest, ManifestReader, OrderTerms, UnitState
 from station.testing import ScriptedBoard, Verb
-from station.unit import UnitRun, Workshop
 
 ORDER = OrderSection(name="WO-1", quantity=3, serial="SN{number:06d}")
 PRODUCT = ProductSection(

@@ -21,16 +21,16 @@ from firmware_tools.build import build_device
 from firmware_tools.virtual_line import VirtualLine
 from firmware_tools.wire import Wire
 from hsm import Authority, Profile, Signer, TokenUri
+from station.checks.preflight import WORTHLESS, is_worthless
 from station.config import Config, RehearsalSection, SlotConfig
 from station.errors import ConfigError
 from station.events import SlotState, Summary, Watch, ignore
-from station.hotplug import Hotplug, PortEvent, PortEventKind, hotplug_for
+from station.line.sd_notify import notify, watchdog_interval
+from station.line.slot_worker import SlotWorker
+from station.line.unit import Workshop
 from station.manifest import Manifest, OrderTerms
-from station.preflight import WORTHLESS, is_worthless
-from station.sd_notify import notify, watchdog_interval
-from station.slot_worker import SlotWorker
-from station.slots import SlotMap
-from station.unit import Workshop
+from station.ports.hotplug import Hotplug, PortEvent, PortEventKind, hotplug_for
+from station.ports.slots import SlotMap
 
 GRACE = 30.0
 """Seconds that boards in work get to finish after the first signal."""

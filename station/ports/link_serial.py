@@ -1,6 +1,6 @@
 """Ports that pyserial opens: ttys, which the event loop reads by itself, and RFC 2217, which needs a thread.
 
-``station.link`` says how a link behaves and why a tty is set as it is here.
+``station.ports.link`` says how a link behaves and why a tty is set as it is here.
 """
 
 import asyncio
@@ -21,8 +21,8 @@ import serial
 import serial.rfc2217
 
 from station.errors import Garbled, LinkError, PortBusy, Unplugged
-from station.link_buffer import BUFFER_LIMIT, READ_SIZE, BufferedLink, DescriptorLink
-from station.transcript import WireTap
+from station.ports.link_buffer import BUFFER_LIMIT, READ_SIZE, BufferedLink, DescriptorLink
+from station.ports.transcript import WireTap
 
 RESET_PULSE: Final = 0.1
 """Seconds that RTS and DTR are held; what esptool holds them for."""
@@ -146,7 +146,7 @@ class ThreadedLink(BufferedLink):
 
 
 def open_tty(path: str, baud: int) -> serial.Serial:
-    """Open and hold a tty; blocks. Errors as ``station.link.open_link``."""
+    """Open and hold a tty; blocks. Errors as ``station.ports.link.open_link``."""
     try:
         mode = Path(path).stat()
     except OSError as error:
@@ -209,7 +209,7 @@ def _group(path: str) -> str:
 
 
 def open_remote(url: str, baud: int) -> serial.rfc2217.Serial:
-    """Connect to an RFC 2217 server; blocks for some 0.35 s. Errors as ``station.link.open_link``."""
+    """Connect to an RFC 2217 server; blocks for some 0.35 s. Errors as ``station.ports.link.open_link``."""
     try:
         return serial.rfc2217.Serial(url, baud, timeout=None)
     except ValueError as error:

@@ -21,7 +21,7 @@ class PortEvent:
     device: str
     """What ``open_link`` takes: a path or a URL."""
     usb: str | None = None
-    """Where it is plugged in, as ``station.uevent.usb_path`` names it; None if not into USB."""
+    """Where it is plugged in, as ``station.ports.uevent.usb_path`` names it; None if not into USB."""
 
 
 class Hotplug(Protocol):

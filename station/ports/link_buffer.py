@@ -1,6 +1,7 @@
 """What kinds of links share: a bounded buffer between a port and one reader, and the watching of a file descriptor.
 
-``station.link`` says how a link behaves. Who makes a new kind of link (a radio, a debug probe's console) begins here.
+``station.ports.link`` says how a link behaves. Who makes a new kind of link (a radio, a debug probe's console) begins
+here.
 """
 
 import asyncio
@@ -9,7 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from station.errors import LinkError, Unplugged
-from station.transcript import NullTranscript, WireTap
+from station.ports.transcript import NullTranscript, WireTap
 
 READ_SIZE: Final = 65536
 """Bytes of one read."""

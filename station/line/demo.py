@@ -13,8 +13,8 @@ from typing import Final
 from firmware_tools.build import build_device
 from firmware_tools.virtual_line import VirtualLine
 from station.config import Config, load
+from station.config.folder import CONFIGURATION, make_line
 from station.errors import ConfigError
-from station.line_folder import CONFIGURATION, make_line
 from station.manifest import ManifestReader, UnitState
 
 CA_NAME: Final = "REHEARSAL - not for production"

@@ -9,8 +9,8 @@ import posixpath
 from collections.abc import Iterable
 
 from station.errors import ConfigError
-from station.hotplug import Place
-from station.port_event import PortEvent
+from station.ports.event import PortEvent
+from station.ports.hotplug import Place
 
 
 class SlotMap:

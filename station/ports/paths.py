@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from station.port_event import PortEvent, PortEventKind
+from station.ports.event import PortEvent, PortEventKind
 
 POLL_SECONDS: Final = 0.5
 """How often an absent path is looked for whose folder can't be watched."""

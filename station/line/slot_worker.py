@@ -22,9 +22,9 @@ from station.devices import Driver
 from station.devices.smp import SmpDriver
 from station.errors import LinkError, StationError, Unplugged
 from station.events import SlotChanged, SlotState, Watch
-from station.link import Link, open_link
-from station.transcript import Transcript
-from station.unit import UnitRun, Workshop
+from station.line.unit import UnitRun, Workshop
+from station.ports.link import Link, open_link
+from station.ports.transcript import Transcript
 
 LOG = logging.getLogger(__name__)
 

@@ -32,9 +32,9 @@ import serial
 import serial.rfc2217
 
 from station.errors import LinkError, Unplugged
-from station.link_buffer import DescriptorLink
-from station.link_serial import ThreadedLink, TtyLink, open_remote, open_tty
-from station.transcript import WireTap
+from station.ports.link_buffer import DescriptorLink
+from station.ports.link_serial import ThreadedLink, TtyLink, open_remote, open_tty
+from station.ports.transcript import WireTap
 
 CONNECT_TIMEOUT: Final = 5.0
 """Seconds for a TCP connection."""

@@ -18,9 +18,9 @@ from hsm import TokenUri, init_ca
 from hsm.ceremony import INTERMEDIATE_FILE, ROOT_FILE
 from softhsm import SoftHsm, make_tokens
 from station.errors import ConfigError
-from station.port_event import PortEvent
-from station.ports import product_name
-from station.uevent import present_ports
+from station.ports.adapters import product_name
+from station.ports.event import PortEvent
+from station.ports.uevent import present_ports
 
 ROOT_TOKEN: Final = "root"  # noqa: S105 (labels of tokens, not passwords)
 INTERMEDIATE_TOKEN: Final = "intermediate"  # noqa: S105
@@ -119,7 +119,7 @@ def configuration(
         order: name of the production order.
         quantity: units in it.
     """
-    template = Template((resources.files("station") / "templates" / CONFIGURATION).read_text(encoding="utf-8"))
+    template = Template((resources.files("station.config") / CONFIGURATION).read_text(encoding="utf-8"))
     return template.substitute(
         name=_quoted(name),
         token=_quoted(tokens.uri(INTERMEDIATE_TOKEN) if tokens else _TOKEN),

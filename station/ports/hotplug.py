@@ -1,7 +1,7 @@
 """Which ports are there, and which come and go: from the kernel, from the configuration, or both.
 
-``hotplug_for`` is what the daemon uses. ``station.uevent`` knows the ports that the kernel tells
-about, ``station.port_paths`` those that the configuration names.
+``hotplug_for`` is what the daemon uses. ``station.ports.uevent`` knows the ports that the kernel tells
+about, ``station.ports.paths`` those that the configuration names.
 """
 
 import asyncio
@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Protocol
 
-from station.port_event import Hotplug, PortEvent, PortEventKind
-from station.port_paths import ConfiguredPorts
-from station.uevent import NetlinkHotplug
+from station.ports.event import Hotplug, PortEvent, PortEventKind
+from station.ports.paths import ConfiguredPorts
+from station.ports.uevent import NetlinkHotplug
 
 __all__ = [
     "ConfiguredPorts",
@@ -37,7 +37,7 @@ class Place(Protocol):
 
     @property
     def usb(self) -> str | None:
-        """A USB path, as ``station.uevent.usb_path`` names it."""
+        """A USB path, as ``station.ports.uevent.usb_path`` names it."""
 
 
 def hotplug_for(places: Iterable[Place]) -> Hotplug:

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from station.errors import printable
-from station.port_event import PortEvent
+from station.ports.event import PortEvent
 
 
 def product_name(port: PortEvent, sysfs: Path = Path("/sys")) -> str:

@@ -10,8 +10,8 @@ import tomllib
 from collections.abc import Iterable
 from typing import Final
 
+from station.config.lines import KeyPath, Lines
 from station.errors import ConfigError
-from station.toml_lines import KeyPath, Lines
 
 _TOML_POSITION: Final = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
 """How ``tomllib`` ends its messages."""

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Self
 
-from station.link_buffer import BufferedLink
-from station.transcript import WireTap
+from station.ports.link_buffer import BufferedLink
+from station.ports.transcript import WireTap
 
 
 class MemoryLink(BufferedLink):

@@ -24,15 +24,15 @@ from cryptography import x509
 from cryptography.hazmat.backends.openssl import backend
 
 from hsm import Authority, HsmError, Profile, Signer, TokenFacts, TokenUri, find_key, read_facts
-from station import preflight
+from station.checks import preflight
+from station.checks.findings import Finding, Level, fail, ok, warn
 from station.config import Config, load
 from station.errors import ManifestError
-from station.findings import Finding, Level, fail, ok, warn
 from station.manifest import CLOCK_TOLERANCE, ManifestLocked
 from station.manifest.lock import WriterLock
 from station.manifest.opening import open_for_reading
-from station.slots import SlotMap
-from station.uevent import present_ports
+from station.ports.slots import SlotMap
+from station.ports.uevent import present_ports
 
 SYNCS: Final = 25
 """How often the disk is timed; the middle one counts."""

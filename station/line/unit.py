@@ -25,14 +25,14 @@ from typing import TypeAlias, TypeVar
 
 from firmware_tools.provisioning_group import NONCE_SIZE
 from hsm import Authority, Csr, HsmError, LintedTbs, Profile, new_serial
-from station import policy
 from station.config import OrderSection, ProductSection
 from station.devices import Driver, Identity, Locks
 from station.errors import DeviceError, LinkError, ManifestError, NoAnswer, StationError, UnitRefused
 from station.events import SlotChanged, SlotState, Watch
+from station.line import policy
+from station.line.policy import Step, Way
+from station.line.proof import verify_proof
 from station.manifest import Intent, Manifest, Proof, RecordedCertificate, UnitRecord, UnitState
-from station.policy import Step, Way
-from station.proof import verify_proof
 
 T = TypeVar("T")
 

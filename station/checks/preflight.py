@@ -17,10 +17,10 @@ from cryptography.exceptions import InvalidSignature
 from hsm import HsmError, Profile, TokenUri
 from hsm.module import module_path
 from hsm.pin import PinKind
+from station.checks.findings import Finding, fail, ok, warn
 from station.config import Config, SlotConfig, load, problems
-from station.findings import Finding, fail, ok, warn
-from station.slots import SlotMap
-from station.uevent import present_ports
+from station.ports.slots import SlotMap
+from station.ports.uevent import present_ports
 
 WORTHLESS: Final = ("REHEARSAL", "DEVELOPMENT")
 """What stands in the name of a CA that may sign for virtual boards."""

@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 
 from firmware_tools.provisioning_group import Locks
 from hsm import TokenUri, UriError
+from station.config.section import Document, Section, nearest
 from station.errors import ConfigError
-from station.toml_section import Document, Section, nearest
 
 BAUD_RATES: Final = (
     *(1200, 2400, 4800, 9600, 19200, 38400, 57600, 74880, 115200, 230400, 250000, 256000, 460800, 500000),
@@ -59,7 +59,8 @@ _SERIAL_FORMAT = re.compile(r"[^{}]*\{number(?::0?\d{0,2}[dxX]?)?\}[^{}]*")
 """``{number}`` in decimal or hexadecimal, and around it whatever is the same for all."""
 
 _USB_PATH = re.compile(r"\d+-\d+(?:\.\d+)*(?::\d+\.\d+(?:\+\d+)?)?")
-"""Bus, chain of hub ports and, for a board with several, the interface, see ``station.uevent``: ``1-1.4.2:1.0``."""
+"""Bus, chain of hub ports and, for a board with several, the interface, as
+``station.ports.uevent`` names it: ``1-1.4.2:1.0``."""
 
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 

@@ -29,8 +29,8 @@ from firmware_tools.provisioning_group import (
     ProvisioningError,
 )
 from station.devices.smp_wire import LINE_LENGTH, FrameReader
-from station.link_memory import MemoryLink
-from station.transcript import WireTap
+from station.ports.transcript import WireTap
+from station.testing.memory_link import MemoryLink
 
 READ, WRITE = 0, 2
 """SMP operations; a response has one more."""

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Final
 
 from station.errors import LinkError
-from station.port_event import PortEvent, PortEventKind
+from station.ports.event import PortEvent, PortEventKind
 
 KERNEL_GROUP: Final = 1
 """Multicast group of the kernel."""

@@ -25,9 +25,9 @@ gives port events, ``FakeClock`` the time.
 import asyncio
 from typing import Self
 
-from station.link_memory import MemoryLink
-from station.port_event import PortEvent, PortEventKind
-from station.scripted_board import Answer, Script, ScriptedBoard, Verb, frame
+from station.ports.event import PortEvent, PortEventKind
+from station.testing.memory_link import MemoryLink
+from station.testing.scripted_board import Answer, Script, ScriptedBoard, Verb, frame
 
 __all__ = ["Answer", "FakeClock", "MemoryLink", "Script", "ScriptedBoard", "ScriptedHotplug", "Verb", "frame"]
 

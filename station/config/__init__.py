@@ -1,0 +1,35 @@
+"""``station.toml``: what it may say, where its mistakes are, and how a new one is made.
+
+Open first: ``sections.py``, what each section means and what is refused. ``section.py`` and ``lines.py`` find the line
+number of a mistake; ``folder.py`` makes the folder of a new line.
+"""
+
+from station.config.sections import (
+    BAUD_RATES,
+    MAX_REHEARSAL_BOARDS,
+    CaSection,
+    Config,
+    OrderSection,
+    ProductSection,
+    RehearsalSection,
+    SlotConfig,
+    StationSection,
+    load,
+    problems,
+    profiles,
+)
+
+__all__ = [
+    "BAUD_RATES",
+    "MAX_REHEARSAL_BOARDS",
+    "CaSection",
+    "Config",
+    "OrderSection",
+    "ProductSection",
+    "RehearsalSection",
+    "SlotConfig",
+    "StationSection",
+    "load",
+    "problems",
+    "profiles",
+]
