@@ -1,0 +1,108 @@
+"""Which keys and signatures we know, and how they are written in a certificate.
+
+One hash belongs to one kind of key: a key that signs under several is a key about which less can be said.
+
+=========  ==============================  =======================================
+family     signature                       AlgorithmIdentifier
+=========  ==============================  =======================================
+p256       ECDSA with SHA-256              RFC 5758 3.2, parameters absent
+p384       ECDSA with SHA-384              RFC 5758 3.2, parameters absent
+rsa        RSASSA-PKCS1-v1_5, SHA-256      RFC 4055 5, parameters NULL
+ed25519    Ed25519                         RFC 8410 3, parameters absent
+=========  ==============================  =======================================
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from types import MappingProxyType
+from typing import Final, TypeAlias
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+
+PublicKey: TypeAlias = ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey
+"""The public keys that a CA or a device may have."""
+
+
+class KeyFamily(Enum):
+    """Kinds of key that differ in how they sign."""
+
+    P256 = "p256"
+    P384 = "p384"
+    RSA = "rsa"
+    ED25519 = "ed25519"
+
+
+class KeyKind(Enum):
+    """Keys that can be generated."""
+
+    P256 = "p256"
+    P384 = "p384"
+    RSA2048 = "rsa2048"
+    RSA3072 = "rsa3072"
+    RSA4096 = "rsa4096"
+    ED25519 = "ed25519"
+
+    @property
+    def family(self) -> KeyFamily:
+        """How such a key signs."""
+        return KeyFamily(self.value.rstrip("0123456789")) if self.value.startswith("rsa") else KeyFamily(self.value)
+
+    @property
+    def rsa_bits(self) -> int | None:
+        """Bits in the modulus, or None if this is not RSA."""
+        return int(self.value.removeprefix("rsa")) if self.family is KeyFamily.RSA else None
+
+
+@dataclass(frozen=True, slots=True)
+class SignatureScheme:
+    """How keys of one family sign."""
+
+    hash: hashes.SHA256 | hashes.SHA384 | None
+    """None for a scheme that hashes by itself."""
+    identifier: bytes
+    """The AlgorithmIdentifier in DER."""
+
+
+SCHEMES: Final[Mapping[KeyFamily, SignatureScheme]] = MappingProxyType(
+    {
+        KeyFamily.P256: SignatureScheme(hashes.SHA256(), bytes.fromhex("300a06082a8648ce3d040302")),
+        KeyFamily.P384: SignatureScheme(hashes.SHA384(), bytes.fromhex("300a06082a8648ce3d040303")),
+        KeyFamily.RSA: SignatureScheme(hashes.SHA256(), bytes.fromhex("300d06092a864886f70d01010b0500")),
+        KeyFamily.ED25519: SignatureScheme(None, bytes.fromhex("300506032b6570")),
+    }
+)
+
+
+def family_of(key: PublicKeyTypes) -> KeyFamily | None:
+    """Return the family of a public key, or None for a key we don't know, like one on P-224."""
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        match key.curve:
+            case ec.SECP256R1():
+                return KeyFamily.P256
+            case ec.SECP384R1():
+                return KeyFamily.P384
+            case _:
+                return None
+    if isinstance(key, rsa.RSAPublicKey):
+        return KeyFamily.RSA
+    return KeyFamily.ED25519 if isinstance(key, ed25519.Ed25519PublicKey) else None
+
+
+def verify(key: PublicKey, signature: bytes, data: bytes, digest: hashes.HashAlgorithm | None) -> None:
+    """Check a signature; RSA means PKCS #1 v1.5.
+
+    Raises:
+        cryptography.exceptions.InvalidSignature: it is not the key's signature over ``data``.
+    """
+    if isinstance(key, ed25519.Ed25519PublicKey):
+        key.verify(signature, data)
+        return
+    if digest is None:
+        raise ValueError("RSA and ECDSA need a hash")
+    if isinstance(key, rsa.RSAPublicKey):
+        key.verify(signature, data, padding.PKCS1v15(), digest)
+    else:
+        key.verify(signature, data, ec.ECDSA(digest))

@@ -1,0 +1,103 @@
+"""A CA on SoftHSM in a temporary folder, for tests: ours, and those of whoever builds on ``hsm``.
+
+::
+
+    with temporary_ca(tmp_path) as ca:
+        authority = await Authority.open(ca.signer, issuer=ca.issuer, chain=[ca.root])
+
+SoftHSM has to be installed (``apt-get install softhsm2``). One process can use one folder at a time: a folder is let go
+when its last signer is closed.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from hsm.algorithms import SCHEMES, KeyKind, PublicKey, family_of
+from hsm.ceremony import init_ca
+from hsm.signer import Signer
+from hsm.uri import TokenUri
+from softhsm import SoftHsm, make_tokens
+
+ROOT_TOKEN: Final = "root"  # noqa: S105 - labels of tokens, not passwords
+INTERMEDIATE_TOKEN: Final = "intermediate"  # noqa: S105
+
+__all__ = [
+    "INTERMEDIATE_TOKEN",
+    "ROOT_TOKEN",
+    "SoftHsm",
+    "TemporaryCa",
+    "make_csr",
+    "make_tokens",
+    "open_signer",
+    "temporary_ca",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class TemporaryCa:
+    """A root and an intermediate, and a signer that is logged in to the intermediate's token."""
+
+    softhsm: SoftHsm
+    signer: Signer
+    issuer: x509.Certificate
+    root: x509.Certificate
+    folder: Path
+    """Holds ``root.pem`` and ``intermediate.pem``."""
+
+
+def open_signer(softhsm: SoftHsm, label: str, *, writable: bool = False) -> Signer:
+    """Log in to a token that ``make_tokens`` made."""
+    return Signer.open(TokenUri.parse(softhsm.uri(label)), environment=softhsm.environment, writable=writable)
+
+
+@contextmanager
+def temporary_ca(
+    directory: Path,
+    *,
+    root_kind: KeyKind = KeyKind.P256,
+    intermediate_kind: KeyKind = KeyKind.P256,
+    extra_tokens: Sequence[str] = (),
+) -> Iterator[TemporaryCa]:
+    """Make two tokens and a CA in them; log in to the intermediate's.
+
+    Args:
+        directory: gets the folders ``hsm`` and ``ca``.
+        root_kind: the root's key.
+        intermediate_kind: the intermediate's key.
+        extra_tokens: labels of more tokens, made at once: SoftHSM sees no token that was made later.
+    """
+    softhsm = make_tokens(directory / "hsm", [ROOT_TOKEN, INTERMEDIATE_TOKEN, *extra_tokens])
+    made = init_ca(
+        root=TokenUri.parse(softhsm.uri(ROOT_TOKEN)),
+        intermediate=TokenUri.parse(softhsm.uri(INTERMEDIATE_TOKEN)),
+        name="Test",
+        folder=directory / "ca",
+        root_kind=root_kind,
+        intermediate_kind=intermediate_kind,
+        environment=softhsm.environment,
+    )
+    with open_signer(softhsm, INTERMEDIATE_TOKEN) as signer:
+        yield TemporaryCa(softhsm, signer, made.intermediate, made.root, directory / "ca")
+
+
+def make_csr(key: ec.EllipticCurvePrivateKey | None = None, common_name: str = "device") -> bytes:
+    """Return a request (DER) as a device would make it.
+
+    Args:
+        key: the device's key, on P-256 or P-384; a fresh one when left out.
+        common_name: what it asks for as its subject.
+    """
+    private = key or ec.generate_private_key(ec.SECP256R1())
+    public: PublicKey = private.public_key()
+    family = family_of(public)
+    digest = SCHEMES[family].hash if family else hashes.SHA256()
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, common_name)])
+    request = x509.CertificateSigningRequestBuilder().subject_name(name).sign(private, digest)
+    return request.public_bytes(serialization.Encoding.DER)
