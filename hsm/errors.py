@@ -34,6 +34,23 @@ FACT_LIMIT: Final = 200
 """Characters of one fact that are kept."""
 
 
+_PULLED: Final = "the token is gone; plug it in again"
+
+ADVICE: Final[Mapping[type[p11.PKCS11Error], str]] = MappingProxyType(
+    {
+        p11.PinIncorrect: "wrong PIN; correct its source before the next try, since a few wrong ones lock the token",
+        p11.PinLenRange: "the PIN has the wrong length for this token; correct its source before the next try",
+        p11.PinLocked: "the PIN is locked after too many wrong ones; set a new user PIN with the vendor's tool",
+        p11.PinExpired: "the PIN has expired; set a new one with the vendor's tool",
+        p11.DeviceRemoved: _PULLED,
+        p11.TokenNotPresent: _PULLED,
+        p11.TokenWriteProtected: "the token is write-protected; lift that, or take another one",
+        p11.MechanismInvalid: "the token can't sign with this kind of key; take another kind",
+    }
+)
+"""What an answer of a token means to a person; the others speak for themselves."""
+
+
 class Recovery(Enum):
     """What may be tried after an error."""
 
@@ -229,4 +246,5 @@ def from_token(error: p11.PKCS11Error, doing: str) -> HsmError:
     word = re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
     kind = PinError if recovery is Recovery.PIN else TokenError
     code = f"pin.{word.removeprefix('pin_')}" if kind is PinError else f"token.{word}"
-    return kind(f"{doing}: the token answered {said}", code=code, recovery=recovery, answer=name)
+    advice = ADVICE.get(type(error), "the token refused")
+    return kind(f"{doing}: {advice} (it answered {said})", code=code, recovery=recovery, answer=name)

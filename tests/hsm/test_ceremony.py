@@ -150,7 +150,7 @@ def test_token_that_may_not_be_written_makes_nothing(tokens, tmp_path):
     with (
         open_signer(tokens, "root", writable=True) as root,
         open_signer(tokens, "intermediate") as read_only,
-        pytest.raises(CeremonyError, match=r"SessionReadOnly \(undone") as caught,
+        pytest.raises(CeremonyError, match=r"SessionReadOnly\) \(undone") as caught,
     ):
         run(tokens, tmp_path / "ca", root=root, intermediate=read_only)
     assert caught.value.code == "token.session_read_only"

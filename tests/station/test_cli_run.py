@@ -193,7 +193,7 @@ def test_a_wrong_pin_is_one_line(line):
     done = station("run", "--once", "--config", line)
 
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
-    assert "PinIncorrect" in done.stderr
+    assert "wrong PIN" in done.stderr
     assert "0000000000" not in done.stderr
 
 
