@@ -1,0 +1,161 @@
+"""Builds the reference device for this machine.
+
+``build_device`` runs ``reference_device/Makefile`` in a folder of its own for each variant. It may be called by many
+processes at once (pytest workers): one builds, the others wait, and who comes later finds the program as it is. A build
+is made anew when a source file, the compiler, the library or an option has changed.
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from firmware_tools.errors import BuildError, SourceMissing, ToolMissing
+
+__all__ = ["SOURCE", "build_device", "fetch_mbedtls", "system_mbedtls_version"]
+
+SOURCE: Final = Path(__file__).parent / "reference_device"
+"""The C sources."""
+
+PROGRAM: Final = "reference-device"
+
+PACKAGES: Final = "gcc make libmbedtls-dev"
+"""What a build needs, by the names of Debian and Ubuntu."""
+
+_FETCH: Final = SOURCE / "fetch-mbedtls-3.6.sh"
+
+
+def build_device(
+    build_dir: Path,
+    *,
+    mbedtls_source: Path | None = None,
+    sanitize: bool = False,
+    legacy_csr: bool = False,
+    test_entropy: bool = False,
+) -> Path:
+    """Build the reference device, unless that was done before.
+
+    Args:
+        build_dir: folder for all builds; each variant gets a folder in it.
+        mbedtls_source: source tree of Mbed TLS 3.6 to build against; None: the system's library.
+        sanitize: with the address and undefined behaviour sanitizers, in the device and in ``mbedtls_source``.
+        legacy_csr: with the CSR writer of Mbed TLS 2.28, for testing stations.
+        test_entropy: a fixed sequence in place of randomness: every device makes the same key. For documents only.
+
+    Returns:
+        The program.
+
+    Raises:
+        ToolMissing: no compiler, no make, or no Mbed TLS.
+        SourceMissing: ``mbedtls_source`` is no source tree of Mbed TLS.
+        BuildError: the compiler refuses.
+    """
+    for tool in ("cc", "make"):
+        if shutil.which(tool) is None:
+            raise ToolMissing(f"{tool} is missing: apt-get install {PACKAGES}", tool=tool)
+    if mbedtls_source is not None and not (mbedtls_source / "library" / "ecp.c").is_file():
+        raise SourceMissing(f"{mbedtls_source} is no source tree of Mbed TLS: run {_FETCH}", path=mbedtls_source)
+    options = {"SANITIZE": sanitize, "LEGACY_CSR": legacy_csr, "TEST_ENTROPY": test_entropy}
+    named = [name.lower().replace("_", "-") for name, wanted in options.items() if wanted]
+    variant = "-".join(["mbedtls-source" if mbedtls_source else "mbedtls-system", *named])
+    # The sources' own path is part of the name: two checkouts that share a build folder do not undo each other's work.
+    place = hashlib.sha256(f"{SOURCE}\0{mbedtls_source}".encode()).hexdigest()[:8]
+    folder = build_dir.resolve() / "reference-device" / f"{variant}-{place}"
+    folder.mkdir(parents=True, exist_ok=True)
+    program = folder / PROGRAM
+    with _locked(folder / "lock"):
+        digest = _digest(mbedtls_source)
+        stamp = folder / "digest"
+        if program.is_file() and stamp.is_file() and stamp.read_text() == digest:
+            return program
+        stamp.unlink(missing_ok=True)
+        arguments = [f"BUILD={folder}", *(f"{name}=1" for name, wanted in options.items() if wanted)]
+        if mbedtls_source is not None:
+            arguments.append(f"MBEDTLS={mbedtls_source.resolve()}")
+        _make(arguments)
+        stamp.write_text(digest)
+    return program
+
+
+def fetch_mbedtls(build_dir: Path) -> Path:
+    """Fetch the source of Mbed TLS 3.6 into ``build_dir/mbedtls-3.6``, unless it is there.
+
+    Raises:
+        SourceMissing: it can't be fetched; the message says why.
+    """
+    target = build_dir.resolve() / "mbedtls-3.6"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(target.parent / "mbedtls-3.6.lock"):
+        done = subprocess.run(["sh", _FETCH, target], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        reason = (done.stderr.strip() or "no reason given").splitlines()[-1]
+        raise SourceMissing(f"Mbed TLS 3.6 can't be fetched: {reason}", path=target)
+    return target
+
+
+def system_mbedtls_version() -> tuple[int, int, int]:
+    """Return the version of the Mbed TLS that the system's compiler finds.
+
+    Raises:
+        ToolMissing: there is no compiler, or no Mbed TLS.
+    """
+    source = "#include <mbedtls/version.h>\nMBEDTLS_VERSION_MAJOR MBEDTLS_VERSION_MINOR MBEDTLS_VERSION_PATCH\n"
+    try:
+        done = subprocess.run(
+            ["cc", "-E", "-P", "-x", "c", "-"], input=source, capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError:
+        raise ToolMissing(f"cc is missing: apt-get install {PACKAGES}", tool="cc") from None
+    if done.returncode != 0:
+        raise ToolMissing(f"Mbed TLS is missing: apt-get install {PACKAGES}", tool="libmbedtls-dev")
+    major, minor, patch = (int(word) for word in done.stdout.split()[-3:])
+    return major, minor, patch
+
+
+def _make(arguments: list[str]) -> None:
+    # -B: make sees changed files, but neither a changed flag nor another library.
+    command = ["make", "-s", "-B", "-f", str(SOURCE / "Makefile"), f"-j{os.cpu_count() or 1}", *arguments]
+    # Variables of a make that runs us (./run, a package build) are not for this one.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if done.returncode == 0:
+        return
+    if "mbedtls/" in done.stderr and "No such file" in done.stderr:
+        raise ToolMissing(f"Mbed TLS is missing: apt-get install {PACKAGES}", tool="libmbedtls-dev")
+    lines = [line for line in done.stderr.splitlines() if "error" in line or "undefined" in line]
+    reason = (lines or done.stderr.splitlines() or ["make failed"])[0].strip()
+    raise BuildError(f"the reference device does not build: {reason}", output=done.stderr)
+
+
+def _digest(mbedtls_source: Path | None) -> str:
+    """Return a digest over all that a build depends on."""
+    digest = hashlib.sha256()
+    files = sorted(path for path in SOURCE.rglob("*") if path.suffix in {".c", ".h"} or path.name == "Makefile")
+    for path in files:
+        digest.update(f"{path.relative_to(SOURCE)}\0".encode())
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    version = subprocess.run(["cc", "--version"], capture_output=True, check=False).stdout
+    digest.update(version)
+    digest.update(os.environ.get("CFLAGS", "").encode())
+    library = "".join(map(str, system_mbedtls_version())) if mbedtls_source is None else _tree_version(mbedtls_source)
+    digest.update(library.encode())
+    return digest.hexdigest()
+
+
+def _tree_version(mbedtls_source: Path) -> str:
+    header = mbedtls_source / "include" / "mbedtls" / "build_info.h"
+    if not header.is_file():
+        raise SourceMissing(f"{mbedtls_source} is not Mbed TLS 3: {header.name} is missing", path=mbedtls_source)
+    return hashlib.sha256(header.read_bytes()).hexdigest()
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
