@@ -1,14 +1,13 @@
 #!/bin/sh
 # Fetch the source of Mbed TLS 3.6 into a folder (default: build/mbedtls-3.6 of the checkout), unless it is there.
 #
-# It comes as a source package of Debian 13 through apt, which checks the signature; Debian 12 itself has 2.28 only. The
-# system's own package lists are neither used nor changed, and nothing is installed. Needs apt-get and tar, no root.
+# It comes as a source package of a newer release, through apt, which checks the signature, and from the mirror that this
+# system uses: Debian 12 and Ubuntu 24.04 themselves have 2.28 only. The system's own package lists are neither used nor
+# changed, and nothing is installed. Needs apt-get and tar, no root.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
 target=${1:-$here/../../build/mbedtls-3.6}
-keyring=/usr/share/keyrings/debian-archive-keyring.gpg
-mirror=${MBEDTLS_MIRROR:-http://deb.debian.org/debian}
 
 if [ -f "$target/include/mbedtls/build_info.h" ]; then
     exit 0
@@ -19,13 +18,24 @@ say() {
 }
 
 command -v apt-get >/dev/null || { say "no apt-get here: unpack mbedtls 3.6 into $target yourself"; exit 1; }
-[ -f "$keyring" ] || { say "$keyring is missing: apt-get install debian-archive-keyring"; exit 1; }
+# shellcheck source=/dev/null
+. /etc/os-release
+case "$ID" in
+    debian) origin=Debian suite=trixie section=main ;;
+    ubuntu) origin=Ubuntu suite=devel section=universe ;;
+    *) say "$ID is neither Debian nor Ubuntu: unpack mbedtls 3.6 into $target yourself"; exit 1 ;;
+esac
+keyring=/usr/share/keyrings/$ID-archive-keyring.gpg
+[ -f "$keyring" ] || { say "$keyring is missing: apt-get install $ID-keyring, or $ID-archive-keyring"; exit 1; }
+mirror=${MBEDTLS_MIRROR:-$(apt-get indextargets --format '$(REPO_URI) $(ORIGIN) $(CODENAME)' 'Created-By: Packages' |
+    awk -v origin="$origin" -v release="$VERSION_CODENAME" '$2 == origin && $3 == release { print $1; exit }')}
+[ -n "$mirror" ] || { say "apt knows no mirror of $origin $VERSION_CODENAME: apt-get update"; exit 1; }
 
 mkdir -p "$(dirname "$target")"
 work=$(mktemp -d "$(dirname "$target")/.mbedtls-XXXXXX")
 trap 'rm -rf "$work"' EXIT
 mkdir -p "$work/lists/partial" "$work/cache/archives/partial" "$work/unpacked"
-echo "deb-src [signed-by=$keyring] $mirror trixie main" >"$work/sources.list"
+echo "deb-src [signed-by=$keyring] $mirror $suite $section" >"$work/sources.list"
 
 apt() {
     apt-get -qq -o Dir::Etc::sourcelist="$work/sources.list" -o Dir::Etc::sourceparts=- \
