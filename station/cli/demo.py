@@ -1,5 +1,7 @@
 """``station demo``."""
 
+import os
+import shutil
 import sys
 from functools import partial
 from pathlib import Path
@@ -48,6 +50,11 @@ def demo(*, boards: int, baud: int, directory: str, as_json: bool) -> None:
     if not as_json:
         click.echo(f"\nThe manifest is {Path(directory) / 'manifest.db'}. Look at it:")
         for line in ("unit list", "unit show SN000001", "manifest export csv", "doctor"):
-            click.echo(f"  station {line} --config {Path(directory) / CONFIGURATION}")
+            click.echo(f"  {_how_to_call()} {line} --config {Path(directory) / CONFIGURATION}")
     if summary.failed or not summary.passed + summary.done_before:
         sys.exit(EXIT_FAILURE)
+
+
+def _how_to_call() -> str:
+    """Return what to type for ``station`` here: its path where a shell does not find it."""
+    return "station" if shutil.which("station") else os.path.relpath(sys.argv[0])

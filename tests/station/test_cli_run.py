@@ -203,7 +203,7 @@ def test_demo_passes_from_nothing(tmp_path):
     assert done.returncode == 0
     assert "a CA named 'REHEARSAL - not for production'" in done.stderr
     assert "2 passed, 0 failed" in done.stdout
-    assert f"station doctor --config {tmp_path}/demo/station.toml" in done.stdout
+    assert f" doctor --config {tmp_path}/demo/station.toml" in done.stdout
 
 
 def test_demo_refuses_a_folder_of_something_else(tmp_path):
