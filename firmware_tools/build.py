@@ -24,6 +24,9 @@ SOURCE: Final = Path(__file__).parent / "reference_device"
 
 PROGRAM: Final = "reference-device"
 
+_OUT: Final = "out"
+"""Where make puts things, in the folder of a variant."""
+
 PACKAGES: Final = "gcc make libmbedtls-dev"
 """What a build needs, by the names of Debian and Ubuntu."""
 
@@ -67,17 +70,19 @@ def build_device(
     place = hashlib.sha256(f"{SOURCE}\0{mbedtls_source}".encode()).hexdigest()[:8]
     folder = build_dir.resolve() / "reference-device" / f"{variant}-{place}"
     folder.mkdir(parents=True, exist_ok=True)
-    program = folder / PROGRAM
+    program = folder / _OUT / PROGRAM
     with _locked(folder / "lock"):
         digest = _digest(mbedtls_source)
         stamp = folder / "digest"
         if program.is_file() and stamp.is_file() and stamp.read_text() == digest:
             return program
         stamp.unlink(missing_ok=True)
-        arguments = [f"BUILD={folder}", *(f"{name}=1" for name, wanted in options.items() if wanted)]
+        arguments = [f"BUILD={_OUT}", *(f"{name}=1" for name, wanted in options.items() if wanted)]
+        _link(folder / "device", SOURCE)
         if mbedtls_source is not None:
-            arguments.append(f"MBEDTLS={mbedtls_source.resolve()}")
-        _make(arguments)
+            _link(folder / "mbedtls", mbedtls_source.resolve())
+            arguments.append("MBEDTLS=mbedtls")
+        _make(folder, arguments)
         stamp.write_text(digest)
     return program
 
@@ -117,12 +122,18 @@ def system_mbedtls_version() -> tuple[int, int, int]:
     return major, minor, patch
 
 
-def _make(arguments: list[str]) -> None:
+def _link(link: Path, target: Path) -> None:
+    """Give make a name for a folder: it can't have blanks, quotes or dollars in a path."""
+    link.unlink(missing_ok=True)
+    link.symlink_to(target)
+
+
+def _make(folder: Path, arguments: list[str]) -> None:
     # -B: make sees changed files, but neither a changed flag nor another library.
-    command = ["make", "-s", "-B", "-f", str(SOURCE / "Makefile"), f"-j{os.cpu_count() or 1}", *arguments]
+    command = ["make", "-s", "-B", "-f", "device/Makefile", f"-j{os.cpu_count() or 1}", *arguments]
     # Variables of a make that runs us (./run, a package build) are not for this one.
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=environment)
     if done.returncode == 0:
         return
     if "mbedtls/" in done.stderr and "No such file" in done.stderr:

@@ -24,7 +24,9 @@ class FirmwareToolsError(Exception):
     code: str = "firmware_tools.error"
     operator: str = "Call the line engineer."
 
-    def __init__(self, message: str, /, *, code: str | None = None, operator: str | None = None, **facts: object) -> None:
+    def __init__(
+        self, message: str, /, *, code: str | None = None, operator: str | None = None, **facts: object
+    ) -> None:
         """Make the error.
 
         Args:

@@ -226,22 +226,38 @@ class Authority:
         expected = Expected(serial, subject.public_bytes(), public_key, spki, names, start, end)
         return self._linted(blueprint, certificate, expected)
 
-    def redraft(self, profile: Profile, tbs: bytes) -> LintedTbs:
+    def redraft(self, profile: Profile, tbs: bytes, *, fields: Mapping[str, str] | None = None) -> LintedTbs:
         """Lint a TBS that was journalled before a crash, so that it can be issued.
 
-        The serial number, the subject and the key are taken as they stand; that they are the journal's own is for the
-        caller to know (``LintedTbs.tbs_sha256``).
+        The serial number and the key are taken as they stand; that they are the journal's own is for the caller to
+        know (``LintedTbs.tbs_sha256``).
+
+        Args:
+            profile: which kind of certificate.
+            tbs: from the journal.
+            fields: values for the profile's templates: subject, names and end of validity then have to be those that
+                ``draft`` would write, so that no altered row gets a name signed. None: only their form is checked.
 
         Raises:
+            FieldError: a field is missing or can't stand in its place.
             LintError: it is not one that this authority would draft.
         """
         try:
             certificate = x509.load_der_x509_certificate(self._assembled(tbs, bytes(self._facts.signature_size)))
         except (ValueError, x509.InvalidVersion) as error:
-            raise LintError("the journalled TBS can't be read", code="der.malformed", reason=error) from error
+            raise LintError("the journalled TBS can't be read", code="der.malformed", cause=error) from error
         if certificate.tbs_certificate_bytes != tbs:
             raise LintError("the journalled TBS is read in two ways", code="der.malformed")
-        return self._linted(self._blueprint(profile), certificate, Expected())
+        expected = Expected() if fields is None else self._expected_again(profile, certificate, fields)
+        return self._linted(self._blueprint(profile), certificate, expected)
+
+    def issued(self, certificate: bytes) -> bool:
+        """Tell whether this authority's key signed a certificate (DER)."""
+        try:
+            x509.load_der_x509_certificate(certificate).verify_directly_issued_by(self.issuer)
+        except (InvalidSignature, ValueError, TypeError):
+            return False
+        return True
 
     async def issue(self, draft: LintedTbs) -> bytes:
         """Let the token sign a draft.
@@ -260,6 +276,16 @@ class Authority:
         """Do as ``issue``, and block this thread meanwhile."""
         tbs = draft.spend(self)
         return self._verified(tbs, self._key.sign_message_blocking(tbs))
+
+    def _expected_again(self, profile: Profile, certificate: x509.Certificate, fields: Mapping[str, str]) -> Expected:
+        """Return what ``draft`` would write at the certificate's start of validity."""
+        start = certificate.not_valid_before_utc
+        return Expected(
+            subject=profile.subject(fields).public_bytes(),
+            names=profile.alternative_names.fill(fields),
+            not_before=start,
+            not_after=profile.validity.not_after(start, self._facts.not_after),
+        )
 
     def _linted(self, blueprint: _Blueprint, certificate: x509.Certificate, expected: Expected) -> LintedTbs:
         findings = blueprint.linter.check(certificate, expected)

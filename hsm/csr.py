@@ -134,7 +134,7 @@ class Csr:
         try:
             return self._request.subject
         except (ValueError, KeyError) as error:  # KeyError: a string type that pyca/cryptography 45 does not know
-            raise CsrError("the subject of the request can't be read", reason=error) from error
+            raise CsrError("the subject of the request can't be read", cause=error) from error
 
     @classmethod
     def parse(cls, der_or_pem: bytes, *, policy: KeyPolicy = DEFAULT_POLICY) -> Self:
@@ -184,7 +184,7 @@ def _load(der: bytes) -> tuple[x509.CertificateSigningRequest, PublicKeyTypes]:
     try:
         request = x509.load_der_x509_csr(der)
     except (ValueError, x509.InvalidVersion) as error:
-        raise CsrError("the request is not a PKCS #10 request", reason=error) from error
+        raise CsrError("the request is not a PKCS #10 request", cause=error) from error
     try:
         return request, request.public_key()
     except UnsupportedAlgorithm as error:
@@ -193,7 +193,7 @@ def _load(der: bytes) -> tuple[x509.CertificateSigningRequest, PublicKeyTypes]:
         raise CsrError(
             "the public key is not one: a point that is not on its curve, or a broken RSA key",
             code="csr.key_invalid",
-            reason=error,
+            cause=error,
         ) from error
 
 

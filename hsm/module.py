@@ -185,9 +185,10 @@ def _load(path: Path) -> Library:
         library: Library = pkcs11.lib(str(path))
         _initialise_with_locking(path)
     except (PKCS11Error, OSError, AttributeError) as error:
+        asks = "SOFTHSM2_CONF, and directories.tokendir in that file" if "softhsm" in path.name else "of the vendor"
         raise ModuleError(
-            f"{path} can't be used as a PKCS#11 module: {error or type(error).__name__}; "
-            "check the path and the environment that the vendor asks for",
+            f"{path} can't be used as a PKCS#11 module: {str(error) or type(error).__name__}; "
+            f"check the path and the environment ({asks})",
             code="module.load",
         ) from error
     return library

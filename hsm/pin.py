@@ -14,6 +14,7 @@ import getpass
 import os
 import re
 import stat
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -143,7 +144,9 @@ class PinSource:
                 text = _read_file(Path(folder) / self.where)
             case PinKind.PROMPT:
                 try:
-                    text = ask(f"PIN of {token}: ")
+                    with warnings.catch_warnings():  # without a terminal getpass warns, and would read an echoed PIN
+                        warnings.simplefilter("error", getpass.GetPassWarning)
+                        text = ask(f"PIN of {token}: ")
                 except (EOFError, getpass.GetPassWarning):
                     raise PinError("pin-source=prompt: needs a terminal to ask on", code="pin.source") from None
         if not text or len(text.encode()) > MAX_PIN:

@@ -28,7 +28,7 @@ from station.checks import preflight
 from station.checks.findings import Finding, Level, fail, ok, warn
 from station.config import Config, load
 from station.errors import ManifestError
-from station.manifest import CLOCK_TOLERANCE, ManifestLocked
+from station.manifest import CLOCK_TOLERANCE, ManifestLocked, ManifestReader
 from station.manifest.lock import WriterLock
 from station.manifest.opening import open_for_reading
 from station.ports.slots import SlotMap
@@ -66,6 +66,7 @@ def examine(path: Path) -> Iterator[Finding]:
     config = load(path)
     yield from _disk(config.station.manifest)
     yield from _clock(config)
+    yield from _order(config)
     try:
         with WriterLock(config.station.manifest.resolve()):
             yield from _token(config)
@@ -147,13 +148,33 @@ def _clock(config: Config) -> Iterator[Finding]:
         yield ok("clock", f"{now:%Y-%m-%d %H:%M:%S} UTC, after all that is on record")
 
 
+def _order(config: Config) -> Iterator[Finding]:
+    """Compare the order with what is on record; what is wrong with the manifest itself is said above."""
+    terms, orders = preflight.order_terms(config, Profile.load(config.ca.profile)), {}
+    with suppress(ManifestError), ManifestReader(config.station.manifest) as reader:
+        orders = {order.terms.name: order for order in reader.orders()}
+    if (found := orders.get(terms.name)) is None:
+        yield ok("order", f"{terms.name} is a new one, of {terms.quantity} units")
+    elif found.terms != terms:
+        yield fail(
+            "order",
+            f"{terms.name} is in the manifest with other terms: product {found.terms.product}, profile"
+            f" {found.terms.profile}, {found.terms.quantity} units, {found.terms.product_serial(0)} the first",
+            "put them back, or give the order a new name",
+        )
+    elif found.reserved >= terms.quantity:
+        yield warn("order", f"{terms.name} is complete: all {terms.quantity} serials are taken", "begin the next order")
+    else:
+        yield ok("order", f"{terms.name}: {found.reserved} of {terms.quantity} serials are taken")
+
+
 def _token(config: Config) -> Iterator[Finding]:
     issuer = preflight.read_certificate(config.ca.certificate)
     root = preflight.read_certificate(config.ca.root)
     try:
         signer = Signer.open(TokenUri.parse(config.ca.token), environment=config.ca.environment)
     except HsmError as error:
-        yield fail("token", str(error), error.operator)
+        yield fail("token", str(error), "")
         return
     with signer:
         yield _token_facts(signer.token)
@@ -165,7 +186,7 @@ def _token(config: Config) -> Iterator[Finding]:
             yield _key(signer, issuer)
             asyncio.run(Authority.open(signer, issuer=issuer, chain=(root,)))
         except HsmError as error:
-            yield fail("key", str(error), error.operator)
+            yield fail("key", str(error), "")
             return
         yield ok("signature", "the key signed a probe, and the issuer certificate verified it")
         yield _lifetime(config, issuer)
@@ -217,6 +238,8 @@ def _ports(config: Config) -> Iterator[Finding]:
         port = slot.port or present.get(slot.name)
         if port is None:
             continue  # said above
+        if "://" not in port and not os.access(port, os.R_OK | os.W_OK):
+            continue  # said above, too
         problem = _not_connectable(port) if "://" in port else _not_openable(Path(port))
         check = f"{_SLOTS}{slot.name}"
         if problem is None:
@@ -238,9 +261,7 @@ def _not_connectable(url: str) -> str | None:
 
 
 def _not_openable(path: Path) -> str | Sequence[tuple[int, str]] | None:
-    """Return why a port can't be opened: a reason, or who holds it; nothing if it can, or is not there."""
-    if not path.exists() or not os.access(path, os.R_OK | os.W_OK):
-        return None  # said above
+    """Return why a port can't be opened: a reason, or who holds it; nothing if it can."""
     if holders := list(_holders(path)):
         return holders
     try:

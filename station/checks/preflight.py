@@ -5,6 +5,7 @@ No PIN is read, no port is opened (that resets many boards), nothing is written.
 
 import grp
 import os
+import re
 import stat
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -19,11 +20,14 @@ from hsm.module import module_path
 from hsm.pin import PinKind
 from station.checks.findings import Finding, fail, ok, warn
 from station.config import Config, SlotConfig, load, problems
+from station.manifest import OrderTerms
 from station.ports.slots import SlotMap
 from station.ports.uevent import present_ports
 
 WORTHLESS: Final = ("REHEARSAL", "DEVELOPMENT")
 """What stands in the name of a CA that may sign for virtual boards."""
+
+_GROUP_MAY: Final = stat.S_IRGRP | stat.S_IWGRP
 
 CA_MISSING: Final = "make the CA ('station ca init --help'), or correct [ca]"
 
@@ -54,6 +58,18 @@ def _environment(config: Config) -> Iterator[Finding]:
             )
         elif value.startswith(str(config.path.parent)) and not Path(value).exists():
             yield fail("environment", f"{name}: {value} is not there", "correct [ca] environment")
+        elif name == "SOFTHSM2_CONF" and (lost := _lost_tokens(Path(value))):
+            yield fail("environment", f"{value}: directories.tokendir {lost} is not there", "was the folder moved?")
+
+
+def _lost_tokens(configuration: Path) -> str | None:
+    """Return the folder of tokens that a softhsm2.conf names, if it is not there."""
+    try:
+        text = configuration.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None  # the module itself will say
+    found = re.search(r"^[ \t]*directories\.tokendir[ \t]*=[ \t]*(.*?)[ \t]*$", text, re.MULTILINE)
+    return found[1] if found and not Path(found[1]).is_dir() else None
 
 
 def _token(config: Config) -> Iterator[Finding]:
@@ -151,6 +167,18 @@ def _profile(config: Config) -> Iterator[Finding]:
         yield ok("profile", profile.name)
 
 
+def order_terms(config: Config, profile: Profile) -> OrderTerms:
+    """Return the terms of the order as the manifest keeps them."""
+    return OrderTerms(
+        name=config.order.name,
+        product=config.product.model,
+        profile=profile.name,
+        quantity=config.order.quantity,
+        serial_format=config.order.serial,
+        first_number=config.order.first,
+    )
+
+
 def _folders(config: Config) -> Iterator[Finding]:
     for name, path in (("manifest", config.station.manifest), ("transcripts", config.station.transcripts)):
         place = path
@@ -195,8 +223,11 @@ def port_rights(check: str, path: Path) -> Finding:
     """Say whether this user may use a port, and which group to join if not."""
     if os.access(path, os.R_OK | os.W_OK):
         return ok(check, str(path))
-    group = _group_name(path.stat().st_gid)
-    return fail(check, f"{path} can't be used by this user", f"sudo usermod -aG {group} $USER, then log in again")
+    status = path.stat()
+    text = f"{path} can't be used by this user"
+    if status.st_gid == 0 or status.st_mode & _GROUP_MAY != _GROUP_MAY:  # joining it would not help, or far too much
+        return fail(check, text, "give the port to the group dialout, mode 0660, by a udev rule")
+    return fail(check, text, f"sudo usermod -aG {_group_name(status.st_gid)} $USER, then log in again")
 
 
 def _group_name(number: int) -> str:

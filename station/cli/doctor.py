@@ -17,8 +17,8 @@ def doctor(config_path: str, *, as_json: bool) -> None:
     """Examine token, keys, clock, disk and ports.
 
     Does all that 'station check' does; then logs in to the token (once), asserts the key's attributes, that it is the
-    issuer's, and that it signs; compares clock and validity with profile and manifest; times the disk; opens each port
-    that nobody holds. Exit 1 if anything fails; a warning does not fail.
+    issuer's, and that it signs; compares clock and order with the manifest, validity with the profile; times the disk;
+    opens each port that nobody holds. Exit 1 if anything fails; a warning does not fail.
     """
     if Level.FAIL in show(examine(Path(config_path)), as_json=as_json):
         sys.exit(EXIT_FAILURE)

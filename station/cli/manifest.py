@@ -10,6 +10,7 @@ import click
 
 from station.cli.commands import Group, config_option
 from station.config import load
+from station.errors import StationError
 from station.exports import csv, jsonl
 from station.manifest import ManifestReader, UnitState
 
@@ -78,5 +79,7 @@ def _export(write: Callable[..., int], config_path: str, *, output: str | None, 
                 sys.stdout.reconfigure(encoding="utf-8", errors="strict", newline="")  # the same bytes as in a file
             write(units, sys.stdout)
             return
+        if any(Path(output).resolve() == path.resolve() for path in (config.station.manifest, config.path)):
+            raise StationError(f"{output} is the manifest or the configuration itself; name another file")
         count = write(units, Path(output))
     click.echo(f"wrote {count} units to {output}", err=True)

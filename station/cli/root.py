@@ -6,6 +6,7 @@ exit   when
 0      it is done
 1      it failed, or the answer is no (a check failed, a board did not pass)
 2      the command line is wrong
+70     a fault of this program (``EX_SOFTWARE`` of sysexits.h); a service may be started anew
 130    ctrl-C
 141    who read the output went away (``station unit list | head``); nothing is said
 =====  ==============================================================================================================
@@ -30,6 +31,7 @@ from station.cli.output import discard_stdout
 
 EXIT_FAILURE: Final = 1
 EXIT_USAGE: Final = 2
+EXIT_FAULT: Final = 70
 EXIT_INTERRUPTED: Final = 130
 EXIT_BROKEN_PIPE: Final = 141
 
@@ -86,7 +88,7 @@ class Root(LazyGroup):
         except Exception as error:  # noqa: BLE001 (this is where all of them end)
             if is_debugging(arguments):
                 traceback.print_exc()
-            _fail(describe(error), EXIT_FAILURE)
+            _fail(describe(error), EXIT_FAILURE if _is_explained(error) else EXIT_FAULT)
         sys.exit(0)
 
 
@@ -101,6 +103,11 @@ def describe(error: Exception) -> str:
         return f"{what}; {_SYSTEM_ADVICE.get(error.errno or 0, 'check path, owner and mode')}"
     text = " ".join(str(error).split())
     return f"a fault of this program ({type(error).__name__}: {text}); report it with what 'station --debug …' prints"
+
+
+def _is_explained(error: Exception) -> bool:
+    """Whether an error says what to do; otherwise the program is wrong, and trying again may help."""
+    return isinstance(error, click.ClickException | OSError) or hasattr(error, "operator")
 
 
 def is_debugging(arguments: Sequence[str]) -> bool:

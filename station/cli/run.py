@@ -48,7 +48,7 @@ def serve(config: Config, *, once: bool, as_json: bool) -> Summary:
     """
     names = [slot.name for slot in slots_of(config)]
     with view_for(names, as_json=as_json, rehearsal=config.rehearsal is not None) as view:
-        summary = run_station(config, once=once, on_event=view)
+        summary = run_station(config, once=once, on_event=view, on_stop=view.stopping)
     view.close(summary)
     if summary.signal == signal.SIGINT:
         raise KeyboardInterrupt

@@ -16,7 +16,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from station.cli.view import REHEARSAL, sentence_of
+from station.cli.view import REHEARSAL, STOPPING, sentence_of
 from station.events import SlotChanged, SlotState, Summary
 
 REFRESH_HZ: Final = 4
@@ -114,6 +114,8 @@ class LiveTable:
         self._console = console
         self._is_rehearsal = rehearsal
         self._clock = clock
+        self._has_footer = True
+        self._is_stopping = False
         self._live = Live(
             console=console,
             get_renderable=lambda: self,
@@ -130,7 +132,8 @@ class LiveTable:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
-        """Draw the last state and stop."""
+        """Draw the last state and stop; its counts stand in the sentence that follows a run that ended well."""
+        self._has_footer = kind is not None
         self._live.stop()
 
     def __call__(self, event: SlotChanged) -> None:
@@ -140,6 +143,10 @@ class LiveTable:
         self._counters.take(event)
         if not self._live.is_started:
             self._live.start(refresh=True)
+
+    def stopping(self) -> None:
+        """Say below the table that no other board is begun."""
+        self._is_stopping = True
 
     def close(self, summary: Summary) -> None:
         """Print what the run came to."""
@@ -159,7 +166,10 @@ class LiveTable:
         parts.append(_table(shown, now, with_advice=not is_narrow))
         if hidden:
             parts.append(Text(f"… and {hidden} more slots; make the window higher to see them", style="dim"))
-        yield from console.render(Group(*parts, *advice, self._footer()), options)
+        footer = [self._footer()] if self._has_footer else []
+        if self._is_stopping and self._has_footer:
+            footer.append(Text(STOPPING, style="bold yellow", overflow="ellipsis", no_wrap=True))
+        yield from console.render(Group(*parts, *advice, *footer), options)
 
     def _footer(self) -> Text:
         counters = self._counters

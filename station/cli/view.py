@@ -14,6 +14,9 @@ from station.events import SlotChanged, Summary
 REHEARSAL: Final = "REHEARSAL: the boards are virtual; no unit of this run is real"
 
 
+STOPPING: Final = "stopping: the boards in work finish first; ctrl-C cuts them off"
+
+
 class View(Protocol):
     """Who is told what happens on the line, from start to end."""
 
@@ -27,6 +30,9 @@ class View(Protocol):
 
     def __call__(self, event: SlotChanged) -> None:
         """Take an event."""
+
+    def stopping(self) -> None:
+        """Show that no other board is begun."""
 
     def close(self, summary: Summary) -> None:
         """Show what the run came to; after ``__exit__``."""
@@ -74,6 +80,10 @@ class LineLog(_Log):
         code = f" [{event.code}]" if event.code else ""
         self._write("  ".join(part for part in parts if part) + end + code)
 
+    def stopping(self) -> None:
+        """Write a line."""
+        self._write(STOPPING)
+
     def close(self, summary: Summary) -> None:
         """Write the last line."""
         self._write(sentence_of(summary))
@@ -107,6 +117,9 @@ class JsonLog(_Log):
                 }
             )
         )
+
+    def stopping(self) -> None:
+        """Write nothing: a program sees what it sent the signal for, slot by slot."""
 
     def close(self, summary: Summary) -> None:
         """Write an object with ``event`` = ``summary``."""

@@ -189,11 +189,12 @@ def profiles() -> list[str]:
 
 def _open(path: Path) -> Document:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # editors on Windows begin a file with a byte order mark
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file; make one with 'station init'", path=path) from None
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8", path=path) from None
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ConfigError(f"{path}:{line}: not UTF-8 text; save it as UTF-8", path=path) from None
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise ConfigError(f"{path}: can't be read ({reason}); check its owner and mode", path=path) from None

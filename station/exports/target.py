@@ -26,7 +26,7 @@ def written_to(target: Target) -> Iterator[TextIO]:
     """Give a text stream (UTF-8, newlines as they are) for the block.
 
     A path gets its content when the block ends well: until then the text lies in a temporary file beside it, which is
-    synced and renamed. If the block fails, what was there before stays.
+    synced and renamed. If the block fails, what was there before stays. Pipes and devices are written to as they are.
 
     Raises:
         ExportError: the folder is missing or read-only, or the disk is full.
@@ -36,6 +36,11 @@ def written_to(target: Target) -> Iterator[TextIO]:
         target.flush()
         return
     try:
+        if target.exists() and not target.is_file():  # a pipe or a device is written to, never replaced
+            with target.open("w", encoding="utf-8", newline="") as stream:
+                yield stream
+            return
+        target = target.resolve()  # a symbolic link stays, and its file is replaced
         file = NamedTemporaryFile(  # noqa: SIM115  # closed below, on every way
             "w", encoding="utf-8", newline="", dir=target.parent, prefix=f".{target.name}.", delete=False
         )

@@ -4,15 +4,17 @@ Stopping: the first SIGTERM or ctrl-C lets the boards that are being worked on f
 second, or the end of ``GRACE``, cuts them off at once. Both are safe: what a board has reached is on record, and it
 goes on from there when it is plugged in again (invariant I5).
 
-Under systemd (``Type=notify``) the daemon says when it is ready, and feeds the watchdog from its event loop.
+Under systemd (``Type=notify``) the daemon says when it is ready, and feeds the watchdog as long as the event loop, the
+manifest's thread and the token's thread all answer: an HSM or a disk that hangs for good gets the line restarted.
 """
 
 import asyncio
+import logging
 import signal
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager, suppress
 from pathlib import Path
 
 from cryptography import x509
@@ -20,17 +22,19 @@ from cryptography import x509
 from firmware_tools.build import build_device
 from firmware_tools.virtual_line import VirtualLine
 from firmware_tools.wire import Wire
-from hsm import Authority, Profile, Signer, TokenUri
-from station.checks.preflight import WORTHLESS, is_worthless
+from hsm import Authority, HsmError, Profile, Signer, TokenUri
+from station.checks.preflight import WORTHLESS, is_worthless, order_terms
 from station.config import Config, RehearsalSection, SlotConfig
-from station.errors import ConfigError
+from station.errors import ConfigError, LinkError, StationError
 from station.events import SlotState, Summary, Watch, ignore
 from station.line.sd_notify import notify, watchdog_interval
 from station.line.slot_worker import SlotWorker
 from station.line.unit import Workshop
-from station.manifest import Manifest, OrderTerms
+from station.manifest import Manifest
 from station.ports.hotplug import Hotplug, PortEvent, PortEventKind, hotplug_for
 from station.ports.slots import SlotMap
+
+LOG = logging.getLogger(__name__)
 
 GRACE = 30.0
 """Seconds that boards in work get to finish after the first signal."""
@@ -39,22 +43,26 @@ ONCE_PATIENCE = 3.0
 """Seconds that ``once`` waits for a port to appear before it counts a slot as empty."""
 
 
-def run_station(config: Config, *, once: bool = False, on_event: Watch = ignore) -> Summary:
+def run_station(
+    config: Config, *, once: bool = False, on_event: Watch = ignore, on_stop: Callable[[], None] = lambda: None
+) -> Summary:
     """Run the line until it is told to stop; with ``once``, until each slot has served the board in it.
 
     Raises:
         StationError, HsmError, FirmwareToolsError: the line can't be opened; nothing has been begun.
     """
-    return asyncio.run(run_line(config, once=once, watch=on_event))
+    return asyncio.run(run_line(config, once=once, watch=on_event, on_stop=on_stop))
 
 
-async def run_line(config: Config, *, once: bool = False, watch: Watch = ignore) -> Summary:
-    """Run the line inside a running event loop; see ``run_station``."""
+async def run_line(
+    config: Config, *, once: bool = False, watch: Watch = ignore, on_stop: Callable[[], None] = lambda: None
+) -> Summary:
+    """Run the line inside a running event loop; see ``run_station``. ``on_stop`` is told of the first signal."""
     async with AsyncExitStack() as stack:
         shop = await stack.enter_async_context(opened(config))
         if config.rehearsal is not None:
             await stack.enter_async_context(_virtual_line(config.rehearsal, config.product.model))
-        line = _Line(config, shop, watch)
+        line = _Line(config, shop, watch, on_stop)
         with _signals(line):
             return await line.run(hotplug_for(line.slots), once=once)
 
@@ -71,18 +79,9 @@ async def opened(config: Config) -> AsyncIterator[Workshop]:
         )
     profile = Profile.load(config.ca.profile)
     with closing(Manifest.open(config.station.manifest)) as manifest:
-        await manifest.open_order(
-            OrderTerms(
-                name=config.order.name,
-                product=config.product.model,
-                profile=profile.name,
-                quantity=config.order.quantity,
-                serial_format=config.order.serial,
-                first_number=config.order.first,
-            )
-        )
+        await manifest.open_order(order_terms(config, profile))
         uri = TokenUri.parse(config.ca.token)
-        with closing(await asyncio.to_thread(Signer.open, uri, environment=config.ca.environment)) as signer:
+        with closing(await _signer(uri, config.ca.environment)) as signer:
             authority = await Authority.open(signer, issuer=issuer, chain=(root,))
             yield Workshop(
                 manifest=manifest,
@@ -92,6 +91,19 @@ async def opened(config: Config) -> AsyncIterator[Workshop]:
                 order=config.order,
                 station_id=config.station.id,
             )
+
+
+async def _signer(uri: TokenUri, environment: Mapping[str, str]) -> Signer:
+    """Open the token. A human is asked for the PIN on the main thread: only there ctrl-C reaches the question."""
+    source = uri.pin_source
+    is_main = threading.current_thread() is threading.main_thread()
+    if source is None or not source.attended or not is_main:
+        return await asyncio.to_thread(Signer.open, uri, environment=environment)
+    asyncios = signal.signal(signal.SIGINT, signal.default_int_handler)  # its own only notes a ctrl-C, and waits on
+    try:
+        return Signer.open(uri, environment=environment)
+    finally:
+        signal.signal(signal.SIGINT, asyncios)
 
 
 def _certificate(path: Path) -> x509.Certificate:
@@ -125,8 +137,10 @@ def slots_of(config: Config) -> tuple[SlotConfig, ...]:
 class _Line:
     """The workers of a run, and what moves them."""
 
-    def __init__(self, config: Config, shop: Workshop, watch: Watch) -> None:
+    def __init__(self, config: Config, shop: Workshop, watch: Watch, on_stop: Callable[[], None]) -> None:
+        self._on_stop = on_stop
         self.slots = slots_of(config)
+        self._shop = shop
         self._map = SlotMap(self.slots)
         config.station.transcripts.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._workers = {slot.name: SlotWorker(slot, shop, config.station.transcripts, watch) for slot in self.slots}
@@ -140,8 +154,8 @@ class _Line:
         self._last_signal = number
         notify("STOPPING=1")
         if self._signals == 1:
-            for worker in self._workers.values():
-                worker.drain()
+            self._on_stop()
+            self._drain()
             asyncio.get_running_loop().call_later(GRACE, self._cut)
         else:
             self._cut()
@@ -152,20 +166,38 @@ class _Line:
 
     async def run(self, hotplug: Hotplug, *, once: bool) -> Summary:
         followers = [asyncio.create_task(self._follow(hotplug))]
+        followers[0].add_done_callback(lambda _: self._drain())  # a line that hears of no port any more is none
         if (interval := watchdog_interval()) is not None:
-            followers.append(asyncio.create_task(_feed_watchdog(interval)))
+            followers.append(asyncio.create_task(_feed_watchdog(interval, self._shop)))
         self._tasks = [asyncio.create_task(worker.run(once=once)) for worker in self._workers.values()]
+        for task in self._tasks:
+            task.add_done_callback(self._worker_ended)
         if once:
             asyncio.get_running_loop().call_later(ONCE_PATIENCE, self._give_up_on_empty_slots)
         notify("READY=1")
         try:
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            ends = await asyncio.gather(*self._tasks, return_exceptions=True)
+            deaf = followers[0].done()
         finally:
             hotplug.close()
             for task in (*followers, *self._tasks):
                 task.cancel()
             await asyncio.gather(*followers, *self._tasks, return_exceptions=True)
+        if bugs := [end for end in ends if isinstance(end, Exception)]:
+            raise bugs[0]
+        if deaf:
+            raise LinkError("the system tells nothing about ports any more; see its log", code="link.no_hotplug")
         return self._summary()
+
+    def _worker_ended(self, task: asyncio.Task[None]) -> None:
+        """Let the line end, and systemd start it anew, rather than keep a slot that looks alive and serves nobody."""
+        if not task.cancelled() and task.exception() is not None:
+            LOG.error("a slot died of a bug in the station; the line stops", exc_info=task.exception())
+            self._drain()
+
+    def _drain(self) -> None:
+        for worker in self._workers.values():
+            worker.drain()
 
     async def _follow(self, hotplug: Hotplug) -> None:
         async for event in hotplug:
@@ -201,8 +233,11 @@ class _Line:
         )
 
 
-async def _feed_watchdog(interval: float) -> None:
+async def _feed_watchdog(interval: float, shop: Workshop) -> None:
     while True:
+        with suppress(StationError, HsmError):  # an error is an answer too; it is told where it stands in the way
+            await shop.manifest.answer()
+            await shop.authority.key.signer.call(lambda _: None)
         notify("WATCHDOG=1")
         await asyncio.sleep(interval)
 

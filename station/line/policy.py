@@ -36,6 +36,9 @@ PASS = Step("pass", "Writing the record", deadline=60.0)
 STEPS = (IDENTIFY, KEY, ISSUE, INSTALL, READ_BACK, PROVE, LOCK, PASS)
 """The way of one unit, in order. Key generation of RSA on a small part may take most of a minute, hence ``KEY``."""
 
+SWAP = 0.5
+"""Seconds in which nobody can put another board into a fixture, where no unplugging tells of it."""
+
 NEEDED = Capability.MAKE_KEY | Capability.READ_BACK | Capability.PROVE
 """Without these no unit can pass (invariant I4)."""
 
@@ -46,7 +49,7 @@ class Way(Enum):
     PROVISION = auto()
     """Begin, or go on where an earlier attempt ended."""
     DONE_BEFORE = auto()
-    """It passed on another day and still holds its certificate: touch nothing."""
+    """It passed on another day and says that it still holds its certificate: let it prove that, and write nothing."""
 
 
 def may_retry(error: Exception) -> bool:
@@ -138,6 +141,22 @@ def choose_way(identity: Identity, *, passed: bool, certificate: bytes | None) -
             state=identity.state.name,
         )
     return Way.DONE_BEFORE if passed else Way.PROVISION
+
+
+def check_same_board(identity: Identity, *, hardware_id: str, certificate: bytes) -> None:
+    """Refuse to go on with another board than the one that proved its key (invariant I4).
+
+    Raises:
+        UnitRefused: another hardware id, or another leaf certificate than ``certificate`` (DER).
+    """
+    if (identity.hardware_id, identity.leaf_sha256) != (hardware_id, sha256(certificate).digest()):
+        raise UnitRefused(
+            f"the board that proved its key was {hardware_id}; the one that answers now is {identity.hardware_id}",
+            code="unit.swapped",
+            operator="The board was changed too early. Put both boards in again, one after the other.",
+            expected=hardware_id,
+            got=identity.hardware_id,
+        )
 
 
 def check_locks(wanted: Locks, observed: Locks) -> None:

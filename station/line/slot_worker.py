@@ -6,6 +6,9 @@
 
 The port is opened once and held until the board leaves, since opening resets many boards. A *fixture* is a slot whose
 adapter stays when the board leaves; there the board itself is asked once a second whether it is still the same.
+
+Waits are bounded by ``asyncio.timeout``: ``wait_for`` of Python 3.11 swallows a cancellation that comes in the same
+moment as the event, and the slot would go on for ever.
 """
 
 import asyncio
@@ -61,6 +64,10 @@ class SlotWorker:
         self._transcripts = transcripts
         self._watch = watch
         self._device: str | None = None
+        self._arrivals = 0
+        """How often the port came: one that is swapped for another under the same name came twice."""
+        self._served = 0
+        """Which arrival is being served."""
         self._moved = asyncio.Event()
         self._draining = False
 
@@ -69,6 +76,7 @@ class SlotWorker:
     def arrived(self, device: str) -> None:
         """The port of this slot is there."""
         self._device = device
+        self._arrivals += 1
         self._moved.set()
 
     def left(self) -> None:
@@ -117,7 +125,10 @@ class SlotWorker:
         while True:
             driver = DRIVERS[self.slot.driver](link)
             end = await self._run_unit(driver)
-            if once or end.code == Unplugged.code:
+            if once:
+                return
+            if end.code == Unplugged.code:
+                await self._event_follows()
                 return
             try:
                 if self.slot.fixture:
@@ -157,6 +168,7 @@ class SlotWorker:
         give_up = monotonic() + OPEN_PATIENCE
         shown = False
         while self._device == device and not self._draining:
+            self._served = self._arrivals
             transcript = Transcript.begin(self._transcripts, self.slot.name, datetime.now(UTC))
             try:
                 return await open_link(device, self.slot.baud, transcript=transcript)
@@ -170,7 +182,8 @@ class SlotWorker:
                         shown = True
             self._moved.clear()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._moved.wait(), REOPEN if shown else 0.1)
+                async with asyncio.timeout(REOPEN if shown else 0.1):
+                    await self._moved.wait()
         return None
 
     async def _next_port(self) -> str | None:
@@ -179,9 +192,12 @@ class SlotWorker:
             await self._moved.wait()
         return None if self._draining else self._device
 
+    @property
+    def _is_there(self) -> bool:
+        return self._device is not None and self._arrivals == self._served
+
     async def _port_leaves(self) -> None:
-        device = self._device
-        while self._device == device and not self._draining:
+        while self._is_there and not self._draining:
             self._moved.clear()
             await self._moved.wait()
 
@@ -195,11 +211,18 @@ class SlotWorker:
             leaving.cancel()
             hanging_up.cancel()
             await asyncio.gather(leaving, hanging_up, return_exceptions=True)
-        if self._device is not None and hanging_up.done() and not self._draining:
-            # The line hung up before the hotplug event of the same unplugging; wait for it, or the port that is about
-            # to vanish would be opened again.
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._port_leaves(), REOPEN)
+        if hanging_up.done():
+            await self._event_follows()
+
+    async def _event_follows(self) -> None:
+        """Wait a moment, after the line hung up, for the hotplug event of the same unplugging.
+
+        Without it the port that is about to vanish would be opened again, and one that hangs up at every opening (a
+        terminal server without its board) would be opened as fast as the station can.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(REOPEN):
+                await self._port_leaves()
 
     async def _board_swapped(self, driver: Driver, hardware_id: str) -> None:
         """Wait in a fixture until another board answers, or the same one again after a silence.
@@ -211,8 +234,9 @@ class SlotWorker:
         while not self._draining:
             self._moved.clear()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._moved.wait(), REOPEN)
-            if self._device is None:
+                async with asyncio.timeout(REOPEN):
+                    await self._moved.wait()
+            if not self._is_there:
                 raise Unplugged(f"the adapter of slot {self.slot.name} is gone")
             try:
                 async with asyncio.timeout(REOPEN):

@@ -2,7 +2,7 @@
 
 ::
 
-    identify ─ known and done? ──────────────────────────────────────────────► DONE BEFORE (nothing is touched)
+    identify ─ known and done? ── read back ── prove ── locks seen ──────────► DONE BEFORE (nothing is written)
        │
       key ── CSR checked ── issue: reserve ─ sign ─ record ── install ── read back ── prove ── lock ── pass
 
@@ -18,13 +18,14 @@ only that is ever signed.
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from time import monotonic
 from typing import TypeAlias, TypeVar
 
 from firmware_tools.provisioning_group import NONCE_SIZE
-from hsm import Authority, Csr, HsmError, LintedTbs, Profile, new_serial
+from hsm import Authority, Csr, HsmError, LintedTbs, LintError, Profile, new_serial
 from station.config import OrderSection, ProductSection
 from station.devices import Driver, Identity, Locks
 from station.errors import DeviceError, LinkError, ManifestError, NoAnswer, StationError, UnitRefused
@@ -32,7 +33,7 @@ from station.events import SlotChanged, SlotState, Watch
 from station.line import policy
 from station.line.policy import Step, Way
 from station.line.proof import verify_proof
-from station.manifest import Intent, Manifest, Proof, RecordedCertificate, UnitRecord, UnitState
+from station.manifest import Intent, IssuanceRecord, Manifest, Proof, RecordedCertificate, UnitRecord, UnitState
 
 T = TypeVar("T")
 
@@ -102,6 +103,7 @@ class UnitRun:
         self.hardware_id = ""
         self.product_serial = ""
         self._unit: UnitRecord | None = None
+        self._proved = 0.0
 
     async def run(self) -> SlotChanged:
         """Go the whole way.
@@ -117,7 +119,8 @@ class UnitRun:
         except (StationError, HsmError) as error:
             end = await self._fail(error)
         except asyncio.CancelledError:
-            self._note("stopped")
+            with suppress(StationError):  # nothing may stand in the way of stopping
+                self._note("stopped")
             self._tell(SlotState.STOPPED, sentence="Stopped. Plug this board in again later.", code="unit.stopped")
             raise
         finally:
@@ -139,18 +142,22 @@ class UnitRun:
         )
         self.product_serial = unit.product_serial or ""
         recorded = None if unit.issuance is None else unit.issuance.certificate
-        if policy.choose_way(identity, passed=unit.state is UnitState.PASSED, certificate=recorded) is Way.DONE_BEFORE:
+        way = policy.choose_way(identity, passed=unit.state is UnitState.PASSED, certificate=recorded)
+        if way is Way.DONE_BEFORE and recorded is not None:
+            await self._still_holds(recorded)
             return self._tell(SlotState.DONE_BEFORE, sentence=f"Done before, as {self.product_serial}. Take it out.")
 
         csr = await self._do(policy.KEY, self._make_key)
-        certificate = await self._do(policy.ISSUE, lambda: self._issue(unit, csr))
+        certificate = await self._do(
+            policy.ISSUE, lambda: self._issue(unit, csr, installed=identity.leaf_sha256 is not None)
+        )
         self.product_serial = certificate.product_serial
         if identity.leaf_sha256 is None:
             chain = (certificate.der, *shop.authority.chain)
             await self._do(policy.INSTALL, lambda: self._driver.install(chain))
-        held = await self._do(policy.READ_BACK, lambda: self._read_back(certificate))
+        held = await self._do(policy.READ_BACK, lambda: self._read_back(certificate.der))
         proof = await self._do(policy.PROVE, lambda: self._prove(held))
-        locks = await self._do(policy.LOCK, self._lock)
+        locks = await self._do(policy.LOCK, lambda: self._lock(held))
         seconds = monotonic() - self._began
         await self._do(policy.PASS, lambda: shop.manifest.passed(unit.id, proof, locks=int(locks), seconds=seconds))
         return self._tell(SlotState.PASSED, sentence=f"{self.product_serial} is done. Take it out.")
@@ -168,52 +175,92 @@ class UnitRun:
     async def _make_key(self) -> Csr:
         return Csr.parse(await self._driver.make_key())
 
-    async def _issue(self, unit: UnitRecord, csr: Csr) -> RecordedCertificate:
-        """Get the one certificate of this unit, from the journal where it was issued before."""
+    async def _issue(self, unit: UnitRecord, csr: Csr, *, installed: bool) -> RecordedCertificate:
+        """Get the one certificate of this unit, from the journal where it was issued before.
+
+        What the journal holds and this line can't finish, since issuer, profile or product were changed meanwhile, is
+        voided, and another one is issued: a board is never left that no line can finish (I5).
+        """
         shop, live = self._shop, unit.issuance
-        if live is not None and live.spki_sha256 != csr.spki_sha256:
-            await shop.manifest.void(live.id, "the board made a new key")
-            live = None
+        again: LintedTbs | None = None
+        if live is not None:
+            try:
+                again = self._drafted_before(unit, live, csr, installed=installed)
+            except LintError as unfit:
+                await shop.manifest.void(live.id, str(unfit))
+                live = None
         if live is not None and live.certificate is not None:
             return await shop.manifest.recorded(live.id)
-        if live is not None:
-            intent = await shop.manifest.attempt(live.id)
-            again = shop.authority.redraft(shop.profile, intent.tbs)
+        if live is not None and again is not None:
             if again.spki_sha256 != csr.spki_sha256:
                 raise ManifestError(
                     f"the journalled TBS of {unit.hardware_id} is for another key than its row says",
                     code="manifest.intent_damaged",
                     operator="The station's records do not fit together. Stop and call the line engineer.",
                 )
-            return await self._sign(intent, again)
+            return await self._sign(await shop.manifest.attempt(live.id), again)
 
         drafts: list[LintedTbs] = []
 
         def draft(product_serial: str) -> LintedTbs:
-            fields = {
-                "product_serial": product_serial,
-                "hardware_id": unit.hardware_id,
-                "model": shop.product.model,
-                "order": unit.order,
-            }
-            serial = new_serial(shop.station_id)
+            fields, serial = self._fields(unit, product_serial), new_serial(shop.station_id)
             made = shop.authority.draft(shop.profile, csr.public_key, fields=fields, serial=serial, now=shop.now())
             drafts.append(made)
             return made
 
-        intent = await shop.manifest.reserve(unit.id, spki_sha256=csr.spki_sha256, draft=draft)
+        intent = await shop.manifest.reserve(
+            unit.id, spki_sha256=csr.spki_sha256, draft=draft, profile=shop.profile.name
+        )
         return await self._sign(intent, drafts[-1])
+
+    def _drafted_before(self, unit: UnitRecord, live: IssuanceRecord, csr: Csr, *, installed: bool) -> LintedTbs | None:
+        """Return what is still to be signed of a live issuance; None where its certificate is recorded.
+
+        Raises:
+            LintError: it can't be finished here; the message is why.
+            DeviceError: ``device.key_differs``: the board contradicts itself.
+        """
+        shop = self._shop
+        if live.spki_sha256 != csr.spki_sha256:
+            if installed:  # a sound board lost both or neither: no certificate is voided on the word of this one
+                raise DeviceError(
+                    f"{unit.hardware_id} holds its certificate, and asks for one for another key",
+                    code="device.key_differs",
+                    expected=live.spki_sha256,
+                    got=csr.spki_sha256,
+                )
+            raise LintError("the board made a new key", code="unit.new_key")
+        if live.certificate is None:
+            return shop.authority.redraft(shop.profile, live.tbs, fields=self._fields(unit, unit.product_serial or ""))
+        if not installed and not shop.authority.issued(live.certificate):
+            raise LintError("another issuer signed it, whose chain is not here", code="unit.other_issuer")
+        return None
+
+    def _fields(self, unit: UnitRecord, product_serial: str) -> dict[str, str]:
+        """Return what the profile's templates are filled with."""
+        return {
+            "product_serial": product_serial,
+            "hardware_id": unit.hardware_id,
+            "model": self._shop.product.model,
+            "order": unit.order,
+        }
 
     async def _sign(self, intent: Intent, draft: LintedTbs) -> RecordedCertificate:
         return await self._shop.manifest.record(intent, await self._shop.authority.issue(draft))
 
-    async def _read_back(self, certificate: RecordedCertificate) -> bytes:
+    async def _still_holds(self, recorded: bytes) -> None:
+        """Hold a board that was done before to its claim: anybody can copy a digest, only one board has the key."""
+        held = await self._do(policy.READ_BACK, lambda: self._read_back(recorded))
+        await self._do(policy.PROVE, lambda: self._prove(held))
+        await self._do(policy.LOCK, lambda: self._observe_locks(held))
+
+    async def _read_back(self, recorded: bytes) -> bytes:
         held = await self._driver.read_back()
-        if held != certificate.der:
+        if held != recorded:
             raise DeviceError(
                 "the certificate read back is not the one that was issued",
                 code="device.read_back_differs",
-                expected=certificate.der,
+                expected=recorded,
                 got=held,
             )
         return held
@@ -221,15 +268,21 @@ class UnitRun:
     async def _prove(self, held: bytes) -> Proof:
         challenge = secrets.token_bytes(NONCE_SIZE)
         message, signature = await self._driver.prove(challenge)
+        self._proved = monotonic()
         verify_proof(held, challenge, message, signature)
         return Proof(challenge=challenge, message=message, signature=signature, certificate=held)
 
-    async def _lock(self) -> Locks:
-        wanted = self._shop.product.locks
-        if wanted:
+    async def _lock(self, held: bytes) -> Locks:
+        if wanted := self._shop.product.locks:
             await self._driver.lock(wanted)
+        return await self._observe_locks(held)
+
+    async def _observe_locks(self, held: bytes) -> Locks:
         observed = await self._driver.lock_state()
-        policy.check_locks(wanted, observed)
+        policy.check_locks(self._shop.product.locks, observed)
+        if monotonic() - self._proved > policy.SWAP:
+            again = await self._driver.identify()
+            policy.check_same_board(again, hardware_id=self.hardware_id, certificate=held)
         return observed
 
     async def _do(self, step: Step, work: Callable[[], Awaitable[T]]) -> T:
@@ -254,15 +307,19 @@ class UnitRun:
         raise AssertionError(step)  # pragma: no cover - the loop returns or raises
 
     async def _fail(self, error: Explained) -> SlotChanged:
-        self._note("failed", code=error.code, reason=error, **error.facts)
-        if self._unit is not None:
+        if self._unit is None:
+            with suppress(StationError):  # a manifest that can't be written may be the very error
+                self._note("failed", **{**error.facts, "code": error.code, "reason": error})
+        else:
             try:
+                self._note("failed", **{**error.facts, "code": error.code, "reason": error})
                 await self._shop.manifest.failed(self._unit.id, error.code, str(error), self._step.name)
             except StationError as second:  # the first error stays the one to show; the board can be resumed either way
-                self._note("unrecorded", code=second.code, reason=second)
+                with suppress(StationError):
+                    self._note("unrecorded", code=second.code, reason=second)
         return self._tell(SlotState.FAILED, sentence=error.operator, code=error.code, detail=str(error))
 
-    def _note(self, kind: str, **facts: object) -> None:
+    def _note(self, kind: str, /, **facts: object) -> None:
         unit = None if self._unit is None else self._unit.id
         if self._unit is None and self.hardware_id:
             facts["hardware_id"] = self.hardware_id

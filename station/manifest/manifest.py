@@ -94,6 +94,10 @@ class Manifest:
         """Transactions that were committed since it was opened."""
         return self._writer.commits
 
+    async def answer(self) -> None:
+        """Return once the writing thread and the disk's lock have answered; nothing is written."""
+        await self._writer.perform(lambda _connection, _at: None)
+
     async def open_order(self, terms: OrderTerms) -> None:
         """Store an order, or find it stored.
 
@@ -134,7 +138,9 @@ class Manifest:
             )
         )
 
-    async def reserve(self, unit_id: int, *, spki_sha256: bytes, draft: Callable[[str], DraftLike]) -> Intent:
+    async def reserve(
+        self, unit_id: int, *, spki_sha256: bytes, draft: Callable[[str], DraftLike], profile: str | None = None
+    ) -> Intent:
         """Take serials and budget and write the intent to sign, in one transaction (I3); the first try is counted.
 
         Args:
@@ -142,6 +148,7 @@ class Manifest:
             spki_sha256: SHA-256 of the SubjectPublicKeyInfo in its CSR, 32 bytes.
             draft: gets the product serial, returns what is to be signed. It runs in the writer's thread, inside the
                 transaction: it must only compute. What it raises undoes everything and reaches the caller unchanged.
+            profile: name of the profile that ``draft`` follows; has to be that of the unit's order. None: not checked.
 
         Returns:
             The right to sign once, and what: the bytes that ``draft`` returned.
@@ -150,12 +157,14 @@ class Manifest:
             DuplicateKey: another unit holds this public key; names it.
             DuplicateHardware: this unit has a live issuance for another public key; void it if the board was erased.
             OrderExhausted: "number 501 of 500".
+            OrderDiffers: the unit has its serial from an order with another profile.
             SerialCollision: the certificate serial was given before; call again, with a new draft.
             RowRefused: it has a live issuance for this key (``manifest.issuance_live``: resume it), is not open
-                (``manifest.unit_not_open``), or the orders' serials overlap (``manifest.product_serial_taken``).
+                (``manifest.unit_not_open``), the orders' serials overlap (``manifest.product_serial_taken``), or it
+                had ``operations.ISSUANCES_LIMIT`` of them (``manifest.issuances_limit``).
         """
         return await self._writer.perform(
-            partial(operations.reserve, unit_id=unit_id, spki_sha256=spki_sha256, draft=draft)
+            partial(operations.reserve, unit_id=unit_id, spki_sha256=spki_sha256, draft=draft, profile=profile)
         )
 
     async def attempt(self, issuance_id: int) -> Intent:

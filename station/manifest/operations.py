@@ -34,6 +34,10 @@ _ISSUANCE: Final = (
     "JOIN unit ON unit.id = issuance.unit_id WHERE issuance.id = ?"
 )
 
+ISSUANCES_LIMIT: Final = 5
+"""Issuances of one unit, void ones included. A board that claims a new key at each visit would otherwise get any number
+of certificates out of a budget of one."""
+
 _TO_RESERVE: Final = """
 SELECT unit.hardware_id, unit.state, unit.product_serial, production_order.name, production_order.product,
        production_order.profile, production_order.quantity, production_order.serial_format,
@@ -108,13 +112,14 @@ def begin(  # noqa: PLR0913  # one argument a column, by name
     return unit_of(execute(f"{UNITS_WITH_ISSUANCE} WHERE unit.hardware_id = ?", (hardware_id,)).fetchone())
 
 
-def reserve(
+def reserve(  # noqa: PLR0913  # what is taken, by name
     connection: sqlite3.Connection,
     at: str,
     *,
     unit_id: int,
     spki_sha256: bytes,
     draft: Callable[[str], DraftLike],
+    profile: str | None = None,
 ) -> Intent:
     """Take serials and budget, and write the intent to sign, all or nothing."""
     execute = connection.execute
@@ -143,6 +148,13 @@ def reserve(
     if live_id is not None:
         raise RowRefused(f"unit {hardware_id} has a live certificate; resume it", code="manifest.issuance_live")
     terms = OrderTerms(*order)
+    if profile not in {None, terms.profile}:
+        raise OrderDiffers(
+            f"unit {hardware_id} has its serial from order {terms.name}, whose profile is {terms.profile!r} and not "
+            f"{profile!r}; finish it on a line with that order",
+            order=terms.name,
+        )
+    _check_issuances(connection, unit_id, hardware_id)
     if product_serial is None:
         if reserved >= terms.quantity:
             raise OrderExhausted(
@@ -163,6 +175,19 @@ def reserve(
         (unit_id, spki_sha256, serial_text(drafted.serial), drafted.tbs, drafted.tbs_sha256, at, at),
     ).fetchone()
     return Intent(issuance_id, unit_id, product_serial, drafted.serial, drafted.tbs, drafted.tbs_sha256, 1)
+
+
+def _check_issuances(connection: sqlite3.Connection, unit_id: int, hardware_id: str) -> None:
+    """Refuse a unit that had too many certificates; it has no live one now."""
+    (void,) = connection.execute(
+        "SELECT count(*) FROM issuance WHERE unit_id = ? AND state = 'void'", (unit_id,)
+    ).fetchone()
+    if void >= ISSUANCES_LIMIT:
+        raise RowRefused(
+            f"unit {hardware_id} had {void} certificates, all void: it gets no other",
+            code="manifest.issuances_limit",
+            operator="This board was begun anew too often. Put it into the red bin and call the line engineer.",
+        )
 
 
 def _unknown(unit_id: int) -> ManifestError:

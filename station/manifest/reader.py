@@ -78,7 +78,8 @@ class ManifestReader:
 
     def _rows(self, sql: str, *parameters: object) -> Iterator[Row]:
         with translated(self.path):
-            yield from self._db.execute(sql, parameters)
+            for row in self._db.execute(sql, parameters):  # noqa: UP028  # 'yield from' would close a cursor of a closed file
+                yield row
         if self._as_it_lies is not None:
             check_unchanged(self.path, self._as_it_lies)
 

@@ -5,7 +5,9 @@
 -- with its evidence, and every change writes its own event. A refusal reads 'manifest.code: sentence'.
 --
 -- Triggers named *_no_replace are there because INSERT OR REPLACE removes rows without firing DELETE triggers
--- (unless recursive_triggers is on, which is not the default of the sqlite3 shell).
+-- (unless recursive_triggers is on, which is not the default of the sqlite3 shell). And a CHECK does not hold what a
+-- trigger writes under INSERT or UPDATE OR IGNORE, which passes over the row in silence: unit_within_budget and
+-- event_has_a_time refuse before that.
 
 CREATE TABLE station_version (          -- which versions of the station wrote here; this table never changes its form
     id       INTEGER PRIMARY KEY,
@@ -94,7 +96,7 @@ CREATE TABLE proof (                    -- the evidence of a pass; writing it is
 
 CREATE TABLE event (
     id      INTEGER PRIMARY KEY,        -- 1, 2, 3, ... without a gap: the leaf index of the ledger is id - 1
-    at      TEXT NOT NULL CHECK (at = strftime('%Y-%m-%dT%H:%M:%fZ', at)),   -- UTC, milliseconds
+    at      TEXT NOT NULL CHECK (at IS strftime('%Y-%m-%dT%H:%M:%fZ', at)),  -- UTC, milliseconds; IS: no time is NULL
     unit_id INTEGER REFERENCES unit (id),
     slot    TEXT NOT NULL,
     step    TEXT NOT NULL,
@@ -106,6 +108,8 @@ CREATE INDEX event_by_unit ON event (unit_id) WHERE unit_id IS NOT NULL;
 -- Events: appended, in the order of time, never touched again.
 CREATE TRIGGER event_no_replace BEFORE INSERT ON event WHEN EXISTS (SELECT 1 FROM event WHERE id = NEW.id)
 BEGIN SELECT RAISE(ABORT, 'manifest.event_final: an event is never replaced'); END;
+CREATE TRIGGER event_has_a_time BEFORE INSERT ON event WHEN NEW.at IS NOT strftime('%Y-%m-%dT%H:%M:%fZ', NEW.at)
+BEGIN SELECT RAISE(ABORT, 'manifest.event_time: the time of an event is UTC with milliseconds, ending in Z'); END;
 CREATE TRIGGER event_follows AFTER INSERT ON event
 WHEN NEW.id <> 1 AND NOT EXISTS (SELECT 1 FROM event WHERE id = NEW.id - 1 AND at <= NEW.at)
 BEGIN SELECT RAISE(ABORT, 'manifest.event_order: an event follows the last one, and is not older than it'); END;
@@ -171,6 +175,10 @@ WHEN NEW.state = 'passed' AND (OLD.state <> 'open' OR NOT EXISTS (
     WHERE issuance.unit_id = OLD.id AND issuance.state <> 'void' AND issuance.state = 'recorded'
       AND proof.read_back_sha256 = issuance.certificate_sha256))
 BEGIN SELECT RAISE(ABORT, 'manifest.no_evidence: a unit passes with the proof of its recorded certificate'); END;
+CREATE TRIGGER unit_within_budget BEFORE UPDATE OF product_serial ON unit
+WHEN OLD.product_serial IS NULL AND NEW.product_serial IS NOT NULL
+ AND NOT EXISTS (SELECT 1 FROM production_order WHERE id = NEW.order_id AND reserved < quantity)
+BEGIN SELECT RAISE(ABORT, 'manifest.order_exhausted: the quantity of the order is reached'); END;
 CREATE TRIGGER unit_takes_budget AFTER UPDATE OF product_serial ON unit
 WHEN OLD.product_serial IS NULL AND NEW.product_serial IS NOT NULL
 BEGIN UPDATE production_order SET reserved = reserved + 1 WHERE id = NEW.order_id; END;

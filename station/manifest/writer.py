@@ -64,6 +64,15 @@ def _settle(entries: list[_Queued]) -> None:
             entry.future.set_result(entry.result)
 
 
+def _inode(path: Path) -> tuple[int, int] | None:
+    """Return which file stands under a path; None if none does."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 class Writer:
     """Owns the connection for writing. ``commits`` counts transactions that were committed."""
 
@@ -78,6 +87,7 @@ class Writer:
         self.commits = 0
         self._connection = connection
         self._path = path
+        self._inode = _inode(path)
         self._stamps = stamps
         self._changed = threading.Condition()
         self._queue: deque[_Queued] = deque()
@@ -189,13 +199,22 @@ class Writer:
                     execute("ROLLBACK TO operation")
             if not alone:
                 execute("RELEASE operation")
+        if _inode(self._path) != self._inode:  # SQLite would go on in a file that nobody finds any more
+            raise ManifestUnwritable(
+                f"{self._path}: was deleted, moved or replaced while the station writes to it; put it back, or stop"
+                " and restore the backup",
+                code="manifest.gone",
+            )
         execute("COMMIT")
         self.commits += 1
 
     def _undo(self, batch: list[_Queued], error: BaseException) -> None:
         """Roll the batch back; its events wait for better times, its callers get the error."""
         if self._connection.in_transaction:
-            self._connection.rollback()
+            try:
+                self._connection.rollback()
+            except sqlite3.Error:  # a dead disk; the next batch fails at BEGIN, and its callers hear of it
+                _log.exception("%s: the rollback failed", self._path)
         cause = self._translated(error)
         events = [entry for entry in batch if entry.future is None and entry.error is None]
         for entry in batch:
@@ -203,8 +222,8 @@ class Writer:
             entry.error = entry.error or self._translated(error)
         with self._changed:
             if self._closing:
-                for _ in events:
-                    _log.error("an event is lost: %s", cause)
+                if events:
+                    _log.error("%d events are lost: %s", len(events), cause)
                 return
             for entry in events:
                 entry.error = None

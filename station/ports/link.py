@@ -96,6 +96,13 @@ async def open_link(port: str, baud: int, *, transcript: WireTap | None = None) 
         PortBusy: somebody else holds it.
         LinkError: ``link.forbidden``, ``link.not_a_port`` or ``link.setting``: it can't be opened, and why.
     """
+    try:
+        return await _open(port, baud, transcript)
+    except ValueError as error:  # a NUL in a path, a bracket too few, a host name that is too long
+        raise LinkError(f"{port} is no port: {error}", code="link.not_a_port", port=port) from error
+
+
+async def _open(port: str, baud: int, transcript: WireTap | None) -> Link:
     scheme = urlsplit(port).scheme if "://" in port else "tty"
     match scheme:
         case "tty":

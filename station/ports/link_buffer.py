@@ -18,6 +18,9 @@ READ_SIZE: Final = 65536
 BUFFER_LIMIT: Final = 65536
 """Bytes that wait for a reader before the port is no longer read."""
 
+HAND_OUT: Final = 16384
+"""Bytes that a reader gets at once: what a flood of them may cost until other slots have their turn."""
+
 
 class BufferedLink:
     """What all links share: a bounded buffer between the port and one reader. A base for kinds of links."""
@@ -45,9 +48,14 @@ class BufferedLink:
                 self._reader = None
             if not self._buffer:
                 self._check()
-        data = bytes(self._buffer)
-        self._buffer.clear()
-        self._resume()
+        elif len(self._buffer) > HAND_OUT:
+            await asyncio.sleep(0)
+            if not self._buffer:  # closed meanwhile
+                self._check()
+        data = bytes(self._buffer[:HAND_OUT])
+        del self._buffer[:HAND_OUT]
+        if len(self._buffer) < BUFFER_LIMIT:
+            self._resume()
         return data
 
     async def reset(self) -> None:

@@ -201,9 +201,10 @@ def _refusal(port: str, error: BaseException) -> LinkError:
 
 
 def _group(path: str) -> str:
-    """Name the group that owns a port; most distributions call it dialout."""
+    """Name the group that owns a port; most distributions call it dialout. Nobody is told to join root's."""
     try:
-        return grp.getgrgid(Path(path).stat().st_gid).gr_name
+        number = Path(path).stat().st_gid
+        return grp.getgrgid(number).gr_name if number else "dialout"
     except (OSError, KeyError):
         return "dialout"
 

@@ -1,6 +1,7 @@
 """Building the reference device: cached, locked, and clear about what is missing."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,19 @@ def test_a_second_build_leaves_the_program_as_it_is(tmp_path):
     built = first.stat().st_mtime_ns
     assert build_device(tmp_path) == first
     assert first.stat().st_mtime_ns == built
+
+
+@pytest.mark.parametrize("name", ["two words", "it's", "a$b", "a;b#c", "größe"])
+def test_any_folder_will_do(tmp_path, name):
+    program = build_device(tmp_path / name)
+    assert subprocess.run([program, "--help"], check=True, capture_output=True).stdout
+
+
+def test_a_checkout_in_any_folder_will_do(tmp_path, monkeypatch):
+    source = tmp_path / "two words" / "reference_device"
+    shutil.copytree(SOURCE, source)
+    monkeypatch.setattr("firmware_tools.build.SOURCE", source)
+    assert build_device(tmp_path).is_file()
 
 
 def test_variants_do_not_overwrite_each_other(build_folder):

@@ -2,6 +2,8 @@
 
 import copy
 import pickle
+import subprocess
+import sys
 
 import pytest
 
@@ -86,6 +88,20 @@ def test_prompt_names_the_token():
     assert source.read(token="root", ask=lambda text: asked.append(text) or "1234").reveal() == "1234"  # noqa: S106 - a label
     assert asked == ["PIN of root: "]
     assert source.attended
+
+
+def test_prompt_reads_no_pin_that_would_be_echoed():
+    script = "from hsm import PinSource; PinSource.parse('prompt:').read()"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        input="1234\n",
+        capture_output=True,
+        text=True,
+        start_new_session=True,
+        check=False,
+    )
+    assert done.stderr.strip().endswith("pin-source=prompt: needs a terminal to ask on")
+    assert "GetPassWarning" not in done.stderr
 
 
 def test_prompt_without_a_terminal_is_said():

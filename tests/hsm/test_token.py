@@ -1,6 +1,7 @@
 """Modules, tokens and logins, on SoftHSM and on SoftHSM behind a module that counts and harms."""
 
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -230,6 +231,18 @@ def test_file_that_is_no_module_is_said(tmp_path):
         Signer.open(TokenUri.parse(f"pkcs11:token=a?module-path={path}"))
     assert caught.value.code == "module.load"
     assert "\n" not in str(caught.value)
+
+
+def test_softhsm_without_its_tokens_is_said_with_what_to_look_at(tmp_path):
+    configuration = tmp_path / "softhsm2.conf"
+    configuration.write_text(f"directories.tokendir = {tmp_path}/moved-away\n")
+    script = (
+        "from hsm import Signer, TokenUri; "
+        "Signer.open(TokenUri.parse('pkcs11:token=a?module-name=softhsm2'), environment={'SOFTHSM2_CONF': "
+        f"{str(configuration)!r}}})"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert re.search(r"as a PKCS#11 module: \w+; .*directories\.tokendir", done.stderr)
 
 
 def test_library_that_is_no_pkcs11_module_is_said():

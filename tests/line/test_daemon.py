@@ -4,6 +4,8 @@ import asyncio
 import fcntl
 import os
 import shutil
+import socket
+import threading
 from contextlib import asynccontextmanager
 
 import pytest
@@ -12,8 +14,11 @@ from firmware_tools.build import build_device
 from firmware_tools.virtual_line import VirtualLine
 from firmware_tools.wire import Cut, CutKind, Direction, Wire
 from station.config import load
+from station.errors import LinkError
 from station.events import SlotState
-from station.line.daemon import run_line
+from station.line import daemon
+from station.line.daemon import opened, run_line
+from station.line.slot_worker import REOPEN
 from station.manifest import ManifestReader
 
 
@@ -99,6 +104,34 @@ async def test_a_fixture_sees_that_another_board_was_put_in(line):
     assert other.hardware_id != first.hardware_id
 
 
+async def test_a_name_that_leads_to_another_port_is_another_board(line):
+    async with line.virtual_line() as boards:
+        first, second = boards.boards[:2]
+        async with running(line, [first.port]) as watcher:
+            passed = await watcher.wait_for("1", SlotState.PASSED)
+            seen = len(watcher.told)
+            fresh = first.port.with_name("fresh")
+            fresh.symlink_to(second.port.readlink())
+            fresh.replace(first.port)  # and the first board stays powered: nothing hangs up
+            after = await watcher.wait_for("1", SlotState.PASSED, after=seen)
+    assert passed.hardware_id != after.hardware_id
+
+
+async def test_a_port_that_hangs_up_at_once_is_not_opened_as_fast_as_can_be(line):
+    loop = asyncio.get_running_loop()
+    opened = asyncio.Queue()
+
+    def hang_up(_reader, writer):
+        opened.put_nowait(loop.time())
+        writer.close()
+
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
+        number = server.sockets[0].getsockname()[1]
+        async with running(line, [f"socket://127.0.0.1:{number}"]):
+            first, second = await opened.get(), await opened.get()
+    assert second - first >= REOPEN
+
+
 async def test_a_port_that_another_program_holds_is_used_when_it_is_free(line):
     async with line.virtual_line() as boards:
         board = boards.boards[0]
@@ -161,3 +194,65 @@ async def test_a_board_with_the_old_csr_writer_is_provisioned(line, tmp_path):
     async with VirtualLine(program, line.slots, 1) as boards, running(line, boards.ports) as watcher:
         end = await watcher.wait_for("1", SlotState.PASSED)
     assert history(line, end.hardware_id).proof is not None
+
+
+@pytest.mark.parametrize("hung", ["manifest", "token"])
+async def test_the_watchdog_is_not_fed_while_a_thread_hangs(line, hung, tmp_path, monkeypatch):
+    release = threading.Event()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ear:
+        ear.bind(str(tmp_path / "notify"))
+        ear.setblocking(False)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        async with opened(load(line.config)) as shop:
+            if hung == "manifest":
+                shop.manifest._writer.submit(lambda _connection, _at: release.wait(30))
+                busy = asyncio.create_task(shop.manifest.answer())
+            else:
+                busy = asyncio.create_task(shop.authority.key.signer.call(lambda _: release.wait(30)))
+            await asyncio.sleep(0)
+            feeding = asyncio.create_task(daemon._feed_watchdog(0.01, shop))
+            try:
+                await asyncio.sleep(0.2)
+                with pytest.raises(BlockingIOError):
+                    ear.recv(100)
+                release.set()
+                await busy
+                async with asyncio.timeout(5):
+                    assert await asyncio.get_running_loop().sock_recv(ear, 100) == b"WATCHDOG=1"
+            finally:
+                release.set()
+                feeding.cancel()
+                await asyncio.gather(feeding, return_exceptions=True)
+
+
+async def test_a_line_that_hears_of_no_port_any_more_ends_with_an_error(line, monkeypatch):
+    line.name_slots([line.slots / "nobody"])
+    made = []
+
+    def hotplug_for(slots):
+        made.append(hotplug := real(slots))
+        return hotplug
+
+    real = daemon.hotplug_for
+    monkeypatch.setattr(daemon, "hotplug_for", hotplug_for)
+    watcher = Watcher()
+    running = asyncio.create_task(run_line(load(line.config), watch=watcher))
+    await watcher.wait_for("1", SlotState.EMPTY)
+    made[0].close()
+    async with asyncio.timeout(10):
+        with pytest.raises(LinkError) as caught:
+            await running
+    assert caught.value.code == "link.no_hotplug"
+
+
+async def test_a_slot_that_dies_of_a_bug_ends_the_line_with_that_bug(line, caplog):
+    line.name_slots([line.slots / "nobody", line.slots / "no one"])
+
+    def watch(event):
+        if event.slot == "2":
+            raise RuntimeError("a bug")
+
+    async with asyncio.timeout(10):
+        with pytest.raises(RuntimeError, match="a bug"):
+            await run_line(load(line.config), watch=watch)
+    assert "a slot died" in caplog.text

@@ -186,6 +186,15 @@ def test_a_fault_of_the_program_says_so():
     )
 
 
+def test_a_fault_of_the_program_has_its_own_exit_code(station, tmp_path, monkeypatch):
+    def broken(_path):
+        raise KeyError("a")
+
+    monkeypatch.setattr("station.cli.run.load", broken)
+
+    assert station("run", "--config", tmp_path / "station.toml").exit_code == 70
+
+
 def test_an_error_of_ours_is_its_own_line():
     assert describe(LinkError("no such port; plug it in")) == "no such port; plug it in"
 

@@ -18,9 +18,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from station import config
+from station.checks.preflight import port_rights
 from station.cli.root import root
 from station.manifest import Manifest, OrderTerms
 from station.manifest.lock import WriterLock
+from station.manifest.testing import provision
 
 
 def station(*arguments, exit_code=0):
@@ -53,6 +55,23 @@ def line(made):
             path.unlink()
     for path, content in saved.items():
         path.write_bytes(content)
+
+
+def begin_order(line, *, quantity):
+    async def begin():
+        with closing(Manifest.open(line / "manifest.db")) as manifest:
+            await manifest.open_order(
+                OrderTerms("WO-0001", "reference-device", "idevid", quantity, "SN{number:06d}", 1)
+            )
+
+    asyncio.run(begin())
+
+
+async def take_one(line):
+    terms = OrderTerms("WO-0001", "reference-device", "idevid", 1, "SN{number:06d}", 1)
+    with closing(Manifest.open(line / "manifest.db")) as manifest:
+        await manifest.open_order(terms)
+        await provision(manifest, "a", order=terms.name)
 
 
 def replace(path, old, new):
@@ -283,6 +302,46 @@ def test_doctor_does_not_wake_the_token_while_check_fails(line):
     replace(line / "station.toml", "ca/root.pem", "ca/none.pem")
 
     assert findings("doctor", line, exit_code=1)["token"]["text"] == "not examined"
+
+
+def test_check_finds_that_the_folder_of_the_tokens_was_moved(line):
+    replace(line / "tokens" / "softhsm2.conf", f"{line}/tokens", "/moved/away")
+
+    assert "/moved/away" in findings("check", line, exit_code=1)["environment"]["text"]
+
+
+def test_doctor_finds_an_order_with_other_terms_than_on_record(line):
+    begin_order(line, quantity=99)
+
+    assert findings("doctor", line, exit_code=1)["order"]["level"] == "fail"
+
+
+def test_doctor_tells_how_far_an_order_is(line):
+    begin_order(line, quantity=100)
+
+    assert findings("doctor", line)["order"]["text"] == "WO-0001: 0 of 100 serials are taken"
+
+
+def test_doctor_tells_that_an_order_is_complete(line):
+    replace(line / "station.toml", "quantity = 100", "quantity = 1")
+    asyncio.run(take_one(line))
+
+    assert findings("doctor", line)["order"]["level"] == "warn"
+
+
+def test_nobody_is_told_to_join_the_group_of_root(monkeypatch):
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may open anything
+
+    assert "dialout" in port_rights("slot 1", Path("/dev/null")).advice
+
+
+def test_a_port_that_may_not_be_used_is_said_once(line, port, monkeypatch):
+    use_port(line, port)
+    may = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: str(path) != str(port) and may(path, mode))
+
+    result = station("doctor", "--config", line / "station.toml", exit_code=1)
+    assert result.stdout.count("slot 1") == 1
 
 
 def test_doctor_opens_a_port(line, port):

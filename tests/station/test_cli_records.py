@@ -214,6 +214,15 @@ def test_an_export_goes_into_a_file(station, tmp_path):
     assert json.loads((tmp_path / "units.jsonl").read_text())["hardware_id"] == "A1"
 
 
+@pytest.mark.parametrize("name", ["manifest.db", "station.toml"])
+def test_an_export_never_replaces_the_lines_own_files(station, line, name):
+    before = (line.folder / name).read_bytes()
+    result = station("manifest", "export", "csv", "--output", str(line.folder / name), exit_code=1)
+
+    assert "name another file" in result.stderr
+    assert (line.folder / name).read_bytes() == before
+
+
 def test_an_export_into_a_missing_folder_is_one_line(station, tmp_path):
     result = station("manifest", "export", "csv", "--output", str(tmp_path / "no" / "units.csv"), exit_code=1)
 

@@ -6,6 +6,7 @@ import pty
 import signal
 import subprocess
 import sys
+import termios
 from contextlib import contextmanager, suppress
 
 import pytest
@@ -149,6 +150,29 @@ def test_a_pin_is_asked_for_before_the_table_is_drawn(line):
     assert b"Slot" not in asked
     assert shown.count("✔ passed") >= 2
     assert pin.read_text().strip() not in shown
+
+
+def test_ctrl_c_at_the_question_for_the_pin_ends_at_once(line):
+    text = line.read_text()
+    line.write_text(text.replace(f"file:{line.parent / 'tokens' / 'pins' / 'intermediate'}", "prompt:"))
+    master, slave = pty.openpty()
+    before = termios.tcgetattr(slave)
+    command = [*STATION, "run", "--once", "--config", str(line)]
+    with (
+        os.fdopen(master, "r+b", buffering=0) as terminal,
+        subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, start_new_session=True) as process,
+    ):
+        read_until(terminal, b"PIN of intermediate: ")
+        process.send_signal(signal.SIGINT)
+        try:
+            assert process.wait(timeout=20) == 130
+        finally:
+            process.kill()
+        assert termios.tcgetattr(slave) == before  # what is typed shows again
+        os.close(slave)
+        said = b"".join(pieces(terminal)).decode()
+
+    assert said.split() == ["station:", "interrupted"]
 
 
 def read_until(terminal, end):

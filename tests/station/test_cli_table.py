@@ -80,6 +80,27 @@ def test_the_footer_counts():
     ]
 
 
+def test_a_table_says_that_the_line_is_stopping():
+    console = Console(file=io.StringIO(), width=80, height=24, force_terminal=True, color_system=None)
+    table = LiveTable(["1"], console)
+    with table:
+        table(running("1", "sign", 10.0))
+        table.stopping()
+        table._live.refresh()
+        assert "ctrl-C cuts them off" in console.file.getvalue()
+
+
+def test_counts_are_said_once_when_a_run_ends_well():
+    console = Console(file=io.StringIO(), width=80, height=24, force_terminal=True, color_system=None)
+    table = LiveTable(["1"], console)
+    with table:
+        table(ended("1", SlotState.PASSED, 12.0))
+    table.close(Summary(passed=1, done_before=0, failed=0, stopped=0, seconds=1.0))
+    screen = console.file.getvalue()
+
+    assert screen[screen.rindex("Slot") :].count("units/minute") == 1
+
+
 @pytest.mark.parametrize("state", SlotState)
 def test_each_state_has_a_symbol_of_its_own(state):
     def symbol(shown):

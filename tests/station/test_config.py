@@ -364,10 +364,16 @@ def test_a_good_file_has_no_problems(write):
     assert config.problems(write(GOOD)) == []
 
 
+def test_a_file_from_a_windows_editor_is_read(write):
+    text = GOOD if isinstance(GOOD, str) else GOOD.decode()
+    assert config.problems(write(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())) == []
+
+
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (b"\xff\xfe", "station.toml: not UTF-8 text (byte 0); save it as UTF-8"),
+        (b"\xff\xfe", "station.toml:1: not UTF-8 text; save it as UTF-8"),
+        (b"[station]\n# \xe4\n", "station.toml:2: not UTF-8 text; save it as UTF-8"),
         (None, "station.toml: no such file; make one with 'station init'"),
     ],
 )

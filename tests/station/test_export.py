@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import io
 import json
+import os
 import sys
 import tracemalloc
 from itertools import repeat
@@ -44,6 +45,27 @@ def read_csv(text):
 
 def read_jsonl(text):
     return [json.loads(line) for line in text.splitlines()]
+
+
+def test_a_pipe_or_device_is_written_to_and_stays(units, tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        assert jsonl.export(units, pipe) == 3
+        assert len(read_jsonl(os.read(reading, 1 << 16).decode())) == 3
+    finally:
+        os.close(reading)
+    assert pipe.is_fifo()
+
+
+def test_a_symbolic_link_stays_and_its_file_is_replaced(units, tmp_path):
+    link, file = tmp_path / "link", tmp_path / "file"
+    file.write_text("old")
+    link.symlink_to(file)
+    jsonl.export(units, link)
+    assert link.is_symlink()
+    assert len(read_jsonl(file.read_text())) == 3
 
 
 @pytest.mark.parametrize(("export", "read"), [(csv_export.export, read_csv), (jsonl.export, read_jsonl)])

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from station.errors import LinkError, PortBusy, Unplugged
 from station.ports.link import open_link
-from station.ports.link_buffer import BUFFER_LIMIT
+from station.ports.link_buffer import BUFFER_LIMIT, HAND_OUT
 from station.ports.transcript import NullTranscript
+from station.testing import MemoryLink
 
 
 async def read_all(link, size):
@@ -28,7 +29,7 @@ async def read_all(link, size):
 
 
 def group_of(path):
-    return Path(path).group()
+    return Path(path).group() if Path(path).stat().st_gid else "dialout"  # nobody is told to join root's group
 
 
 async def test_bytes_pass_unchanged_in_both_directions(pty_port):
@@ -267,6 +268,32 @@ async def test_after_a_flood_reading_goes_on(pty_port):
             while received < sent:
                 received += len(await link.read())
         assert received == sent
+
+
+async def test_a_flood_is_handed_out_in_pieces_and_others_have_their_turn():
+    turns = []
+
+    async def other():
+        while True:
+            turns.append(len(pieces))
+            await asyncio.sleep(0)
+
+    pieces: list[bytes] = []
+    link = MemoryLink()
+    link.receive(b"x" * 10 * HAND_OUT)
+    task = asyncio.ensure_future(other())
+    while sum(map(len, pieces)) < 10 * HAND_OUT:
+        pieces.append(await link.read())
+    task.cancel()
+    assert max(map(len, pieces)) == HAND_OUT
+    assert set(range(8)) <= set(turns)
+
+
+@pytest.mark.parametrize("port", ["socket://[::1:1", "rfc2217://[x:1", f"socket://{'a' * 70}:1", "/dev/tty\0"])
+async def test_what_is_not_even_a_name_is_no_port(port):
+    with pytest.raises(LinkError) as refused:
+        await open_link(port, 115200)
+    assert refused.value.code == "link.not_a_port"
 
 
 async def test_an_idle_link_costs_no_wakeup_after_the_unplug(pty_port):

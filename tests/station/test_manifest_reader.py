@@ -1,6 +1,7 @@
 """What can be asked of a manifest."""
 
 import dataclasses
+import gc
 
 import pytest
 
@@ -87,6 +88,14 @@ def test_revocation_list_has_what_was_given_up_only(reader):
 def test_export_is_of_passed_units_unless_asked_otherwise(reader):
     assert [unit.hardware_id for unit in reader.export()] == ["a", "b", "c"]
     assert [unit.hardware_id for unit in reader.export(state=None, order=ORDER.name)] == ["a", "b", "d", "e", "f"]
+
+
+def test_an_iterator_that_is_dropped_after_the_file_was_closed_is_silent(reader):
+    units = reader.units()
+    next(units)
+    reader.close()
+    del units  # pytest turns what can't be raised here into an error
+    gc.collect()
 
 
 def test_nothing_can_be_written_through_a_reader(reader):

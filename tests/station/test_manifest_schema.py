@@ -6,6 +6,7 @@
 
 import contextlib
 import sqlite3
+from dataclasses import replace
 
 import pytest
 
@@ -27,6 +28,8 @@ async def path(tmp_path):
         await begin(manifest, "open")
         await manifest.failed((await begin(manifest, "failed")).id, "link.no_answer", "silent", "key")
         await manifest.void((await issue(manifest, SoftBoard("voided"))).issuance_id, "board was erased")
+        await manifest.open_order(replace(ORDER, name="full", quantity=1, serial_format="F{number}"))
+        await provision(manifest, "last", order="full")
     return file
 
 
@@ -125,6 +128,10 @@ ATTACKS = {
     "more budget": "UPDATE production_order SET quantity = 9999",
     "budget given back": "UPDATE production_order SET reserved = 0",
     "budget overdrawn": "UPDATE production_order SET reserved = quantity + 1",
+    "serial beyond the budget, in silence": "UPDATE OR IGNORE unit SET order_id = 2, product_serial = 'SN9' "
+    "WHERE hardware_id = 'open'",
+    "serial of an order that is not there": "UPDATE unit SET order_id = 9, product_serial = 'SN9' "
+    "WHERE hardware_id = 'open'",
     "order that starts with units": "INSERT INTO production_order VALUES "
     "(NULL, 'x', 'p', 'i', 9, 'S{number}', 1, 1, " + NOW + ")",
     "unit that starts with a serial": NEW_UNIT.format(**UNIT | {"product_serial": "'SN9'"}),
@@ -184,6 +191,9 @@ ATTACKS = {
     "event that leaves a gap": NEW_EVENT.format(**EVENT | {"id": "(SELECT max(id) + 2 FROM event)"}),
     "event before the first": NEW_EVENT.format(**EVENT | {"id": "0"}),
     "event with a time of another form": NEW_EVENT.format(**EVENT | {"at": "'2999-01-01 00:00:00'"}),
+    "event whose time is none": NEW_EVENT.format(**EVENT | {"at": "'zebra'"}),
+    "change whose event is passed over in silence": "UPDATE OR IGNORE unit SET attempts = attempts + 1, "
+    "changed_at = 'zebra' WHERE hardware_id = 'open'",
     "event whose facts are not JSON": NEW_EVENT.format(**EVENT | {"facts": "'{'"}),
     "version changed": "UPDATE station_version SET version = '0'",
     # types

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -54,6 +55,23 @@ async def test_operations_that_wait_share_one_commit(manifest):
     ends, commits = await together(manifest, *(begin(manifest, f"board-{number}") for number in range(64)))
     assert len({unit.id for unit in ends}) == 64
     assert commits == 1
+
+
+@pytest.mark.parametrize("lose", [Path.unlink, lambda path: path.rename(path.with_name("elsewhere"))])
+async def test_nothing_is_reported_once_the_file_is_gone(manifest, tmp_path, lose):
+    lose(tmp_path / "manifest.db")
+    with pytest.raises(ManifestUnwritable, match="put it back") as caught:
+        await begin(manifest, "board")
+    assert caught.value.code == "manifest.gone"
+
+
+async def test_file_that_was_put_back_is_written_again(manifest, tmp_path):
+    path, elsewhere = tmp_path / "manifest.db", tmp_path / "elsewhere"
+    path.rename(elsewhere)
+    with pytest.raises(ManifestUnwritable):
+        await begin(manifest, "board")
+    elsewhere.rename(path)
+    assert (await begin(manifest, "board")).hardware_id == "board"
 
 
 async def test_lone_operation_does_not_wait_for_others(manifest):
@@ -230,3 +248,29 @@ async def test_foreign_transaction_is_waited_for_and_then_named(manifest):
         assert refused.value.code == "manifest.busy"
         shell.execute("ROLLBACK")
     assert (await begin(manifest, "board-1")).attempts == 1
+
+
+class _DeadDisk:
+    """A connection whose commits and rollbacks fail, as on a disk that was torn out."""
+
+    def __init__(self, connection):
+        self._connection = connection
+
+    def execute(self, sql):
+        if sql == "COMMIT":
+            raise sqlite3.OperationalError("disk I/O error")
+        return self._connection.execute(sql)
+
+    def rollback(self):
+        raise sqlite3.OperationalError("disk I/O error")
+
+    def __getattr__(self, name):
+        return getattr(self._connection, name)
+
+
+async def test_disk_that_refuses_even_the_rollback_lets_no_caller_wait_for_ever(manifest, monkeypatch):
+    monkeypatch.setattr(manifest._writer, "_connection", _DeadDisk(manifest._writer._connection))
+    for _ in range(2):
+        async with asyncio.timeout(5):
+            with pytest.raises(ManifestError):
+                await manifest.answer()

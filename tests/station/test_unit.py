@@ -1,7 +1,10 @@
 """The way of one unit, with a real token and a real manifest; the board is a script in memory."""
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from importlib.resources import files
 
 import pytest
 from cryptography import x509
@@ -10,14 +13,15 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from firmware_tools.provisioning_group import Locks, ProvisioningError
-from hsm import Authority, IssuanceError, Profile
+from hsm import Authority, IssuanceError, Profile, Signer, TokenUri
+from hsm.ceremony import init_ca
 from hsm.testing import temporary_ca
 from station.config import OrderSection, ProductSection
 from station.devices.smp import SmpDriver
 from station.events import SlotState
 from station.line import policy
 from station.line.unit import UnitRun, Workshop
-from station.manifest import Manifest, ManifestReader, OrderTerms, UnitState
+from station.manifest import Manifest, ManifestReader, OrderTerms, UnitState, operations
 from station.testing import ScriptedBoard, Verb
 
 ORDER = OrderSection(name="WO-1", quantity=3, serial="SN{number:06d}")
@@ -36,7 +40,7 @@ STEP_VERBS = {
 
 @pytest.fixture(scope="module")
 def ca(tmp_path_factory):
-    with temporary_ca(tmp_path_factory.mktemp("ca")) as ca:
+    with temporary_ca(tmp_path_factory.mktemp("ca"), extra_tokens=["root 2", "intermediate 2"]) as ca:
         yield ca
 
 
@@ -62,6 +66,23 @@ async def shop(ca, tmp_path):
             order=ORDER,
             station_id=7,
         )
+
+
+@pytest.fixture
+async def other_authority(ca, tmp_path):
+    """Another CA, in other tokens of the same folder."""
+    tokens = replace(ca.softhsm, labels=("root 2", "intermediate 2"))
+    uris = [TokenUri.parse(tokens.uri(label)) for label in tokens.labels]
+    uris = [replace(uri, object=tmp_path.name) for uri in uris]  # the tokens serve all tests of this module
+    with Signer.open(uris[1], environment=tokens.environment, writable=True) as signer:
+        made = init_ca(
+            root=uris[0],
+            intermediate=signer,
+            name="Other",
+            folder=tmp_path / "other",
+            environment=tokens.environment,
+        )
+        yield await Authority.open(signer, issuer=made.intermediate, chain=[made.root])
 
 
 @pytest.fixture
@@ -122,9 +143,55 @@ async def test_a_finished_board_is_recognised_and_not_touched(shop, told):
     board.requests.clear()
     end = await run(shop, board, told)
     assert (end.state, end.product_serial) == (SlotState.DONE_BEFORE, "SN000001")
-    assert {verb for verb, _ in board.requests} == {Verb.IDENT}
+    assert {verb for verb, _ in board.requests} == {Verb.IDENT, Verb.CHAIN_READ, Verb.PROVE, Verb.LOCK_READ}
     assert board.leaf == before
     assert len(history(shop, board).issuances) == 1
+
+
+async def test_a_copy_of_a_finished_board_is_not_done_before(shop, told):
+    board = ScriptedBoard()
+    await run(shop, board, told)
+    copy = ScriptedBoard()
+    copy.chain, copy.locks = board.chain, board.locks  # all that can be read from a board
+    copy.key = ec.generate_private_key(ec.SECP256R1())
+    end = await run(shop, copy, told)
+    assert (end.state, end.code) == (SlotState.FAILED, "device.proof_invalid")
+
+
+async def test_a_digest_alone_is_not_done_before(shop, told):
+    board = ScriptedBoard()
+    await run(shop, board, told)
+    empty = ScriptedBoard()
+    empty.change(Verb.IDENT, leaf=sha256(board.leaf).digest(), st=3)
+    end = await run(shop, empty, told)
+    assert (end.state, end.code) == (SlotState.FAILED, "device.wrong_state")
+
+
+async def test_a_finished_board_that_was_opened_again_is_not_done_before(shop, told):
+    board = ScriptedBoard()
+    await run(shop, board, told)
+    board.locks = Locks.CREDENTIALS
+    end = await run(shop, board, told)
+    assert (end.state, end.code) == (SlotState.FAILED, "device.lock_open")
+
+
+async def test_a_board_that_was_swapped_after_the_proof_does_not_pass(shop, told, monkeypatch):
+    monkeypatch.setattr(policy, "SWAP", 0.0)  # as if the swap took as long as it takes
+    board, other = ScriptedBoard("A"), ScriptedBoard("B")
+    link = board.plug()
+
+    def swap(_request, answer):
+        other.plug()
+        other.link = link
+        link.connect(other._hear)
+        return answer
+
+    board.script(Verb.PROVE, swap)
+    no_locks = replace(shop, product=replace(PRODUCT, locks=Locks.NONE))
+    end = await UnitRun(no_locks, SmpDriver(link), "1", told.append).run()
+    link.close()
+    assert (end.state, end.code) == (SlotState.FAILED, "unit.swapped")
+    assert history(shop, board).unit.state is UnitState.FAILED
 
 
 @pytest.mark.parametrize("step", STEP_VERBS)
@@ -192,6 +259,16 @@ async def test_a_board_that_lost_its_key_gets_a_new_certificate_and_the_old_one_
     assert history(shop, board).unit.issuance.certificate == board.leaf != old
 
 
+async def test_a_board_that_contradicts_itself_voids_no_certificate(shop, told):
+    board = ScriptedBoard()
+    board.unplug_on(Verb.CHAIN_READ)
+    await run(shop, board, told)
+    board.csr = csr_of(ec.generate_private_key(ec.SECP256R1()))
+    end = await run(shop, board, told)
+    assert (end.state, end.code) == (SlotState.FAILED, "device.key_differs")
+    assert [entry.certificate for entry in history(shop, board).issuances] == [board.leaf]
+
+
 async def test_two_boards_with_one_key_are_refused(shop, told):
     first, clone = ScriptedBoard("A-1"), ScriptedBoard("A-2")
     await run(shop, first, told)
@@ -244,6 +321,15 @@ async def test_a_key_that_is_too_weak_is_refused(shop, told, key, code):
     end = await run(shop, board, told)
     assert (end.state, end.code) == (SlotState.FAILED, code)
     assert not history(shop, board).issuances
+
+
+async def test_a_csr_that_is_der_and_no_request_is_refused_and_its_cause_noted(shop, told):
+    board = ScriptedBoard()
+    board.csr = bytes.fromhex("30153003020105300a06082a8648ce3d04030203020000")
+    end = await run(shop, board, told)
+    assert (end.state, end.code) == (SlotState.FAILED, "csr.malformed")
+    (failed,) = [event for event in history(shop, board).events if event.kind == "failed"]
+    assert {"cause", "reason"} <= dict(failed.facts).keys()
 
 
 async def test_a_csr_with_a_broken_signature_is_refused(shop, told):
@@ -348,3 +434,111 @@ async def test_terminal_escapes_in_a_serial_reach_nobody(shop, told):
     end = await run(shop, board, told)
     assert end.state is SlotState.FAILED
     assert "\x1b" not in end.detail + end.sentence + end.hardware_id
+
+
+async def intend(shop, board, told, monkeypatch):
+    """Bring a board to its intent, and no further."""
+
+    async def no_token(_draft):
+        raise IssuanceError("the token is asleep", code="token.gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shop.authority, "issue", no_token)
+        await run(shop, board, told)
+
+
+async def test_an_intent_that_the_profile_of_today_forbids_is_voided_and_the_board_goes_on(
+    shop, told, monkeypatch, tmp_path
+):
+    board = ScriptedBoard()
+    await intend(shop, board, told, monkeypatch)
+    text = (files("hsm") / "profiles" / "idevid.toml").read_text().replace('["digitalSignature"]', '["keyAgreement"]')
+    (tmp_path / "idevid.toml").write_text(text)
+    end = await run(replace(shop, profile=Profile.load(tmp_path / "idevid.toml")), board, told)
+    assert (end.state, end.product_serial) == (SlotState.PASSED, "SN000001")
+    assert [issuance.state.value for issuance in history(shop, board).issuances] == ["void", "recorded"]
+    assert "ku.mismatch" in history(shop, board).issuances[0].void_reason
+
+
+async def test_an_intent_of_another_issuer_is_voided_and_the_board_goes_on(shop, other_authority, told, monkeypatch):
+    board = ScriptedBoard()
+    await intend(shop, board, told, monkeypatch)
+    end = await run(replace(shop, authority=other_authority), board, told)
+    assert end.state is SlotState.PASSED
+    assert [issuance.state.value for issuance in history(shop, board).issuances] == ["void", "recorded"]
+
+
+async def test_a_certificate_of_another_issuer_that_never_arrived_is_listed_for_revocation(shop, other_authority, told):
+    board = ScriptedBoard()
+    board.unplug_on(Verb.CHAIN_READ)
+    await run(shop, board, told)
+    old, board.chain = board.leaf, None
+    end = await run(replace(shop, authority=other_authority), board, told)
+    assert end.state is SlotState.PASSED
+    x509.load_der_x509_certificate(board.leaf).verify_directly_issued_by(other_authority.issuer)
+    with ManifestReader(shop.manifest.path) as reader:
+        assert [entry.certificate for entry in reader.revocation_list()] == [old]
+
+
+async def test_an_installed_certificate_of_another_issuer_stays(shop, other_authority, told):
+    board = ScriptedBoard()
+    board.unplug_on(Verb.CHAIN_READ)
+    await run(shop, board, told)
+    old = board.leaf
+    end = await run(replace(shop, authority=other_authority), board, told)
+    assert end.state is SlotState.PASSED
+    assert [issuance.certificate for issuance in history(shop, board).issuances] == [old]
+
+
+async def test_an_intent_whose_row_was_altered_is_not_signed(shop, told, monkeypatch):
+    board = ScriptedBoard()
+    await intend(shop, board, told, monkeypatch)
+    unit = history(shop, board).unit
+    altered = unit.issuance.tbs.replace(b"SN000001", b"SN000777")
+    live = replace(unit.issuance, tbs=altered, tbs_sha256=sha256(altered).digest())
+
+    begin = shop.manifest.begin
+
+    async def altering(**who):
+        return replace(await begin(**who), issuance=live)
+
+    signed = []
+    issue = shop.authority.issue
+
+    async def watched(draft):
+        signed.append(draft.tbs)
+        return await issue(draft)
+
+    monkeypatch.setattr(shop.manifest, "begin", altering)
+    monkeypatch.setattr(shop.authority, "issue", watched)
+    await run(shop, board, told)
+    assert signed
+    assert not [tbs for tbs in signed if b"SN000777" in tbs]
+
+
+async def test_a_unit_of_another_order_gets_no_certificate_by_the_profile_of_this_one(shop, told, monkeypatch):
+    board = ScriptedBoard()
+    await intend(shop, board, told, monkeypatch)
+    terms = OrderTerms("WO-2", PRODUCT.model, "tls-client", 3, "T{number:06d}", 1)
+    await shop.manifest.open_order(terms)
+    order = OrderSection(name="WO-2", quantity=3, serial="T{number:06d}")
+    end = await run(replace(shop, order=order, profile=Profile.load("tls-client")), board, told)
+    assert (end.state, end.code) == (SlotState.FAILED, "manifest.order_differs")
+    assert not any(issuance.certificate for issuance in history(shop, board).issuances)
+
+
+async def test_a_board_with_a_new_key_at_each_visit_gets_a_bounded_number_of_certificates(shop, told):
+    for _ in range(operations.ISSUANCES_LIMIT + 2):
+        board = ScriptedBoard("ROGUE")
+        board.unplug_on(Verb.PROVE)
+        await run(shop, board, told)
+    end = await run(shop, ScriptedBoard("ROGUE"), told)
+    assert (end.state, end.code) == (SlotState.FAILED, "manifest.issuances_limit")
+    assert len(history(shop, board).issuances) == operations.ISSUANCES_LIMIT
+
+
+async def test_a_clock_that_went_back_is_told_to_the_operator(shop, told, monkeypatch):
+    monkeypatch.setattr(shop.manifest._stamps, "_clock", lambda: datetime.now(UTC) - timedelta(hours=1))
+    end = await run(shop, ScriptedBoard(), told)
+    assert (end.state, end.code) == (SlotState.FAILED, "manifest.clock_went_back")
+    assert "clock" in end.sentence
