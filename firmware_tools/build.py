@@ -76,11 +76,12 @@ def build_device(
         stamp = folder / "digest"
         if program.is_file() and stamp.is_file() and stamp.read_text() == digest:
             return program
-        stamp.unlink(missing_ok=True)
+        _clear(folder)
         arguments = [f"BUILD={_OUT}", *(f"{name}=1" for name, wanted in options.items() if wanted)]
-        _link(folder / "device", SOURCE)
+        # make gets names for folders: a path in a Makefile can't have blanks, quotes or dollars.
+        (folder / "device").symlink_to(SOURCE)
         if mbedtls_source is not None:
-            _link(folder / "mbedtls", mbedtls_source.resolve())
+            (folder / "mbedtls").symlink_to(mbedtls_source.resolve())
             arguments.append("MBEDTLS=mbedtls")
         _make(folder, arguments)
         stamp.write_text(digest)
@@ -122,10 +123,13 @@ def system_mbedtls_version() -> tuple[int, int, int]:
     return major, minor, patch
 
 
-def _link(link: Path, target: Path) -> None:
-    """Give make a name for a folder: it can't have blanks, quotes or dollars in a path."""
-    link.unlink(missing_ok=True)
-    link.symlink_to(target)
+def _clear(folder: Path) -> None:
+    """Take away what an earlier build left, of whatever version of this module; the lock is held."""
+    for entry in folder.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        elif entry.name != "lock":
+            entry.unlink()
 
 
 def _make(folder: Path, arguments: list[str]) -> None:

@@ -27,6 +27,7 @@ from typing import Final
 from urllib.parse import quote
 
 from softhsm import child as child_program
+from softhsm import spare
 
 MODULES: Final = (
     "/usr/lib/softhsm/libsofthsm2.so",  # Debian, Ubuntu
@@ -140,7 +141,9 @@ def make_tokens(directory: Path, labels: Sequence[str], *, module: Path | None =
         _prepare(made)
         with _one_at_a_time(home):
             pins = {label: _pins(home, label) for label in made.labels}
+            spare.mend_tokens(made.environment)
             _run_child(made, pins)
+            spare.keep_spare(made.environment)
     except OSError as error:
         raise SoftHsmError(
             f"{home} can't hold tokens: {error.strerror} ({error.filename}); choose a folder that you can write",
@@ -151,7 +154,7 @@ def make_tokens(directory: Path, labels: Sequence[str], *, module: Path | None =
 
 def _prepare(made: SoftHsm) -> None:
     made.directory.mkdir(parents=True, exist_ok=True)
-    for folder in ("tokens", "pins", "so-pins"):
+    for folder in ("tokens", "pins", "so-pins", spare.FOLDER):
         path = made.directory / folder
         path.mkdir(mode=0o700, exist_ok=True)
         path.chmod(0o700)

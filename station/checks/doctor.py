@@ -33,6 +33,7 @@ from station.manifest.lock import WriterLock
 from station.manifest.opening import open_for_reading
 from station.ports.slots import SlotMap
 from station.ports.uevent import present_ports
+from station.token import open_token
 
 SYNCS: Final = 25
 """How often the disk is timed; the middle one counts."""
@@ -172,7 +173,7 @@ def _token(config: Config) -> Iterator[Finding]:
     issuer = preflight.read_certificate(config.ca.certificate)
     root = preflight.read_certificate(config.ca.root)
     try:
-        signer = Signer.open(TokenUri.parse(config.ca.token), environment=config.ca.environment)
+        signer = open_token(TokenUri.parse(config.ca.token), config.ca.environment)
     except HsmError as error:
         yield fail("token", str(error), "")
         return

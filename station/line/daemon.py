@@ -33,6 +33,7 @@ from station.line.unit import Workshop
 from station.manifest import Manifest
 from station.ports.hotplug import Hotplug, PortEvent, PortEventKind, hotplug_for
 from station.ports.slots import SlotMap
+from station.token import open_token
 
 LOG = logging.getLogger(__name__)
 
@@ -98,10 +99,10 @@ async def _signer(uri: TokenUri, environment: Mapping[str, str]) -> Signer:
     source = uri.pin_source
     is_main = threading.current_thread() is threading.main_thread()
     if source is None or not source.attended or not is_main:
-        return await asyncio.to_thread(Signer.open, uri, environment=environment)
+        return await asyncio.to_thread(open_token, uri, environment)
     asyncios = signal.signal(signal.SIGINT, signal.default_int_handler)  # its own only notes a ctrl-C, and waits on
     try:
-        return Signer.open(uri, environment=environment)
+        return open_token(uri, environment)
     finally:
         signal.signal(signal.SIGINT, asyncios)
 
