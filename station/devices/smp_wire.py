@@ -208,8 +208,8 @@ class SmpTransport(SMPTransport):
         tries = silences + damages
         if damages:
             raise Garbled(f"{damages} of {tries} answers were damaged on the wire", port=self._link.name)
-        if self._heard:
-            raise Garbled(f"{self._heard} bytes came in {tries} tries, and no answer", port=self._link.name)
+        if heard := self._heard + self._link.waiting:
+            raise Garbled(f"{heard} bytes came in {tries} tries, and no answer", port=self._link.name)
         raise NoAnswer(f"no byte came in {tries} tries", port=self._link.name)
 
     async def _send(self, data: bytes) -> None:
@@ -219,7 +219,7 @@ class SmpTransport(SMPTransport):
     async def _answer(self, wanted: Header) -> bytes:
         damaged = self._frames.damaged
         while True:
-            data = await self._link.read()
+            data = await self._link.read(packet.END_DELIMITER)
             self.bytes_received += len(data)
             self._heard += len(data)
             for message in self._frames.feed(data):
@@ -247,7 +247,7 @@ class SmpTransport(SMPTransport):
     @override
     async def receive(self) -> bytes:
         while True:
-            data = await self._link.read()
+            data = await self._link.read(packet.END_DELIMITER)
             self.bytes_received += len(data)
             for message in self._frames.feed(data):
                 return message

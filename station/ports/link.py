@@ -50,8 +50,16 @@ class Link(Protocol):
     baud: int
     """Bits a second, 8N1. A driver adds the time on the wire to its deadlines."""
 
-    async def read(self) -> bytes:
+    @property
+    def waiting(self) -> int:
+        """Bytes that have come and were not read yet."""
+
+    async def read(self, until: bytes = b"") -> bytes:
         """Return what has come, at least one byte.
+
+        Args:
+            until: wait until this byte is among them, or until there are many; at 115200 baud a line comes in a dozen
+                pieces, and nobody is served by waking up for each of them.
 
         Raises:
             Unplugged: the port is gone; bytes that came before are returned first.

@@ -22,6 +22,10 @@ HAND_OUT: Final = 16384
 """Bytes that a reader gets at once: what a flood of them may cost until other slots have their turn."""
 
 
+HAND_OUT_AT: Final = 1024
+"""Bytes that a reader gets though what it waits for is not among them: longer than any line of a protocol of ours."""
+
+
 class BufferedLink:
     """What all links share: a bounded buffer between the port and one reader. A base for kinds of links."""
 
@@ -34,14 +38,20 @@ class BufferedLink:
         self._buffer = bytearray()
         self._failure: Callable[[], LinkError] | None = None
         self._reader: asyncio.Future[None] | None = None
+        self._until = b""
         self._writer: asyncio.Future[None] | None = None
 
-    async def read(self) -> bytes:
+    @property
+    def waiting(self) -> int:
+        """See ``Link.waiting``."""
+        return len(self._buffer)
+
+    async def read(self, until: bytes = b"") -> bytes:
         """See ``Link.read``."""
-        if not self._buffer:
-            if self._failure is not None:
+        if self._is_too_little(self._buffer, until):
+            if self._failure is not None and not self._buffer:
                 raise self._failure()
-            self._reader = self._loop.create_future()
+            self._reader, self._until = self._loop.create_future(), until
             try:
                 await self._reader
             finally:
@@ -54,6 +64,7 @@ class BufferedLink:
                 self._check()
         data = bytes(self._buffer[:HAND_OUT])
         del self._buffer[:HAND_OUT]
+        self._transcript.received(data)
         if len(self._buffer) < BUFFER_LIMIT:
             self._resume()
         return data
@@ -66,9 +77,15 @@ class BufferedLink:
             raise self._failure()
 
     def _feed(self, data: bytes) -> None:
-        self._transcript.received(data)
         self._buffer += data
-        self._wake()
+        if self._reader is not None and not self._is_too_little(data, self._until):
+            self._wake()
+
+    def _is_too_little(self, data: bytes | bytearray, until: bytes) -> bool:
+        """Tell whether a reader should wait for more than the buffer holds; ``data`` is what it did not see before."""
+        if self._failure is not None or len(self._buffer) >= HAND_OUT_AT:
+            return not self._buffer
+        return not self._buffer or until not in data
 
     def _fail(self, failure: Callable[[], LinkError]) -> None:
         """Fail from now on; the first cause stays."""
@@ -83,7 +100,9 @@ class BufferedLink:
 
     def _closed(self) -> None:
         self._fail(lambda: LinkError(f"{self.name} is closed", code="link.closed", port=self.name))
-        self._buffer.clear()
+        if self._buffer:
+            self._transcript.received(bytes(self._buffer))
+            self._buffer.clear()
         self._transcript.close()
 
     def _wake(self) -> None:

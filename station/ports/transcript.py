@@ -37,10 +37,6 @@ NAME: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,99}")
 RUNS_LIMIT: Final = 1000
 """Transcripts of one name."""
 
-_ESCAPES: Final = {
-    code: f"\\x{code:02x}" for code in range(256) if not (chr(code).isascii() and chr(code).isprintable())
-} | {ord(character): f"\\{letter}" for character, letter in zip('\t\n\r"\\', 'tnr"\\', strict=True)}
-
 
 class WireTap(Protocol):
     """Takes what goes over the wire."""
@@ -166,7 +162,8 @@ class Transcript:
 
 
 def _escape(data: bytes) -> str:
-    return data.decode("latin-1").translate(_ESCAPES)
+    """Return the inside of a Python bytes literal in double quotes; ``repr`` does it at the speed of C."""
+    return repr(data)[2:-1].replace('"', '\\"')
 
 
 def _create(folder: Path, name: str) -> tuple[Path, int]:
