@@ -3,17 +3,32 @@
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
 from station.cli.commands import command, json_option
 from station.cli.root import EXIT_FAILURE
 from station.cli.run import serve
-from station.config import MAX_REHEARSAL_BOARDS
+from station.config import BAUD_RATES, MAX_REHEARSAL_BOARDS
 from station.config.folder import CONFIGURATION
 from station.line.demo import prepare_demo
+from station.manifest import ManifestReader, UnitState
+
+
+class _Speed(click.IntRange):
+    """Bits a second of a UART, or 0 for no wire at all."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:  # noqa: ANN401
+        """Read a number; click's signature."""
+        if str(value) == "0":
+            return 0
+        speed = super().convert(value, param, ctx)
+        assert isinstance(speed, int)  # noqa: S101 (IntRange's)
+        return speed
 
 
 @command("demo", examples=["station demo", "station demo --boards 16 --baud 921600 --dir /tmp/demo"])
@@ -26,10 +41,10 @@ from station.line.demo import prepare_demo
 )
 @click.option(
     "--baud",
-    type=click.IntRange(0, 12_000_000),
+    type=_Speed(min(BAUD_RATES), max(BAUD_RATES)),
     default=115200,
     show_default=True,
-    help="Speed of the wires, as a real UART has it; 0 for as fast as this machine can.",
+    help="Speed of the wires, as a real UART has it; 0 for no wire, as fast as this machine can.",
 )
 @click.option(
     "--dir", "directory", type=click.Path(file_okay=False), default="demo", show_default=True, help="Its folder."
@@ -48,11 +63,19 @@ def demo(*, boards: int, baud: int, directory: str, as_json: bool) -> None:
         prepare_demo(Path(directory), boards=boards, baud=baud or None, say=say), once=True, as_json=as_json
     )
     if not as_json:
-        click.echo(f"\nThe manifest is {Path(directory) / 'manifest.db'}. Look at it:")
-        for line in ("unit list", "unit show SN000001", "manifest export csv", "doctor"):
+        manifest = Path(directory) / "manifest.db"
+        click.echo(f"\nThe manifest is {manifest}. Look at it:")
+        for line in ("unit list", *_shows(manifest), "manifest export csv", "doctor"):
             click.echo(f"  {_how_to_call()} {line} --config {Path(directory) / CONFIGURATION}")
     if summary.failed or not summary.passed + summary.done_before:
         sys.exit(EXIT_FAILURE)
+
+
+def _shows(manifest: Path) -> Iterator[str]:
+    """Name a board that can be shown: the first one that passed, if there is one."""
+    with ManifestReader(manifest) as reader:
+        for unit in reader.units(state=UnitState.PASSED, limit=1):
+            yield f"unit show {unit.product_serial}"
 
 
 def _how_to_call() -> str:

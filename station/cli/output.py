@@ -1,8 +1,10 @@
 """What commands print: aligned columns for people, JSON lines for programs."""
 
+import errno
 import json
 import os
 import sys
+import termios
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
@@ -39,9 +41,25 @@ def print_json(value: object) -> None:
 
 def discard_stdout() -> None:
     """Let everything that is still printed go nowhere: whoever read it went away."""
+    _discard(sys.stdout.fileno())
+
+
+def _discard(descriptor: int) -> None:
     null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, sys.stdout.fileno())
+    os.dup2(null, descriptor)
     os.close(null)
+
+
+def discard_what_hung_up() -> None:
+    """Let what is printed go nowhere where the terminal was closed: each further write to it would be an error."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            termios.tcgetattr(stream.fileno())
+        except termios.error as error:
+            if error.args[0] == errno.EIO:
+                _discard(stream.fileno())
+        except (OSError, ValueError):  # a stream without a descriptor
+            continue
 
 
 def print_columns(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from station.cli.commands import command, config_option, json_option
+from station.cli.output import discard_what_hung_up
 from station.cli.root import EXIT_FAILURE
 from station.cli.view import view_for
 from station.config import Config, load
@@ -26,9 +27,9 @@ from station.line.daemon import run_station, slots_of
 def run(config_path: str, *, once: bool, as_json: bool) -> None:
     """Provision each board that is plugged in.
 
-    Works until it is told to stop. The first ctrl-C (or SIGTERM) lets the boards that are being worked on finish and
-    begins with no other; the second cuts them off. Nothing is lost either way: a board goes on where it was when it is
-    plugged in again.
+    Works until it is told to stop. The first ctrl-C (or SIGTERM, or the end of its terminal) lets the boards that are
+    being worked on finish and begins with no other; the second cuts them off. Nothing is lost either way: a board goes
+    on where it was when it is plugged in again.
     """
     summary = serve(load(Path(config_path)), once=once, as_json=as_json)
     if once and not summary.boards:
@@ -48,7 +49,12 @@ def serve(config: Config, *, once: bool, as_json: bool) -> Summary:
     """
     names = [slot.name for slot in slots_of(config)]
     with view_for(names, as_json=as_json, rehearsal=config.rehearsal is not None) as view:
-        summary = run_station(config, once=once, on_event=view, on_stop=view.stopping)
+
+        def on_stop() -> None:
+            discard_what_hung_up()
+            view.stopping()
+
+        summary = run_station(config, once=once, on_event=view, on_stop=on_stop)
     view.close(summary)
     if summary.signal == signal.SIGINT:
         raise KeyboardInterrupt

@@ -49,6 +49,16 @@ MAX_ORDER: Final = 10_000_000
 MAX_REHEARSAL_BOARDS: Final = 256
 """Virtual boards on one machine."""
 
+NEW_UNITS_PER_MINUTE: Final = 12
+"""New boards that may come into one slot in a minute: hands are slower, a board that invents hardware ids is not."""
+
+MAX_NEW_UNITS: Final = 6000
+
+TRANSCRIPTS_LIMIT: Final = 512
+"""MiB of all transcripts together."""
+
+MIB: Final = 1 << 20
+
 MAX_SERIAL: Final = 64
 """Characters of a product serial: ub-serial-number of RFC 5280 Appendix A."""
 
@@ -74,6 +84,10 @@ class StationSection:
     name: str
     manifest: Path
     transcripts: Path
+    transcripts_limit: int = TRANSCRIPTS_LIMIT * MIB
+    """Bytes of all transcripts together."""
+    new_units_per_minute: int = NEW_UNITS_PER_MINUTE
+    """New boards that may come into one slot in a minute; virtual boards may come as fast as they like."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +241,8 @@ def _station(section: Section, folder: Path) -> StationSection:
         name=section.text("name", "station"),
         manifest=folder / section.text("manifest", "manifest.db", limit=4096),
         transcripts=folder / section.text("transcripts", "transcripts", limit=4096),
+        transcripts_limit=section.integer("transcripts_limit", 16, MIB, default=TRANSCRIPTS_LIMIT) * MIB,
+        new_units_per_minute=section.integer("new_units_per_minute", 1, MAX_NEW_UNITS, default=NEW_UNITS_PER_MINUTE),
     )
     section.close()
     return value

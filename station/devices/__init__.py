@@ -63,8 +63,16 @@ class Driver(Protocol):
             chain: certificates in DER, leaf first, root left out.
         """
 
-    async def read_back(self) -> bytes:
-        """Return the leaf certificate (DER) as the board holds it, after the board's digest of the chain agreed."""
+    async def read_back(self, chain: Sequence[bytes] | None) -> bytes:
+        """Return the leaf certificate (DER) as the board holds it, after the board's digest of its chain agreed.
+
+        Args:
+            chain: what the board has to hold, as in ``install``; None where nobody here knows it: the digest is then
+                compared with what the board hands out.
+
+        Raises:
+            DeviceError: ``device.chain_differs``: the board's digest is that of another chain.
+        """
 
     async def prove(self, challenge: bytes) -> tuple[bytes, bytes]:
         """Let the board sign a challenge of 32 fresh bytes.

@@ -90,7 +90,6 @@ class SmpDriver:
         # Not from 0: after a restart of the station the board may still answer the last request of the run before.
         self._sequence = secrets.randbelow(256)
         self._buffer: int | None = None
-        self._installed: tuple[bytes, ...] | None = None
         self._leaf: bytes | None = None
 
     async def identify(self) -> Identity:
@@ -146,7 +145,7 @@ class SmpDriver:
             )
         if self._buffer is None:
             await self.identify()
-        self._installed = self._leaf = None
+        self._leaf = None
         offset = restarts = 0
         while offset < len(content):
             reached = await self._put(content, offset)
@@ -155,7 +154,6 @@ class SmpDriver:
                 if restarts > RESTARTS:
                     raise _stuck("chain")
             offset = reached
-        self._installed = tuple(chain)
 
     async def _put(self, content: bytes, offset: int) -> int:
         """Send one piece of the chain and return the offset that the board wants next."""
@@ -174,16 +172,16 @@ class SmpDriver:
         _expect(0 <= answer.off <= offset + len(piece), "off", answer.off)
         return answer.off
 
-    async def read_back(self) -> bytes:
+    async def read_back(self, chain: Sequence[bytes] | None) -> bytes:
         """See ``Driver.read_back``.
 
-        After ``install`` only the leaf crosses the wire, with the board's digest of the whole chain. A driver that has
-        not installed reads all of it.
+        Where the chain is known only the leaf crosses the wire, with the board's digest of the whole chain; otherwise
+        all of it does.
 
         Raises:
-            DeviceError: ``device.chain_differs``: the board does not hold what was installed, or its digest is wrong.
+            DeviceError: ``device.chain_differs``: the board holds another chain, or its digest is wrong.
         """
-        if self._installed is None:
+        if chain is None:
             content, digest = await self._get(None, None)
             expected = sha256(content).digest()
             try:
@@ -191,8 +189,8 @@ class SmpDriver:
             except ValueError as error:
                 raise malformed("data", content[:16]) from error
         else:
-            whole = b"".join(self._installed)
-            leaf, digest = await self._get(len(self._installed[0]), len(whole))
+            whole = b"".join(chain)
+            leaf, digest = await self._get(len(chain[0]), len(whole))
             expected = sha256(whole).digest()
         if digest != expected:
             raise _differs("SHA-256 of the chain", expected, digest)
@@ -220,7 +218,7 @@ class SmpDriver:
     async def prove(self, challenge: bytes) -> tuple[bytes, bytes]:
         """See ``Driver.prove``; reads the leaf back first if that was not done yet."""
         if self._leaf is None:
-            await self.read_back()
+            await self.read_back(None)
         leaf = self._leaf or b""
         answer = await self._ask(group.ProveWrite(nonce=challenge, sequence=self._next()), self._timeouts.crypto)
         _expect(len(answer.sig) in SIGNATURE_SIZES, "sig", answer.sig)
@@ -284,7 +282,7 @@ def _stuck(what: str) -> DeviceError:
 
 def _differs(what: str, expected: object, got: object) -> DeviceError:
     return DeviceError(
-        f"the board does not hold the chain that was installed: {what} differs",
+        f"the board does not hold the chain that belongs to it: {what} differs",
         code="device.chain_differs",
         operator="The board did not keep its certificate. Put it in again; if it fails twice, into the red bin.",
         expected=expected,

@@ -1,8 +1,8 @@
 """The line as a whole: opens token and manifest, follows the ports, keeps one worker a slot, and stops well.
 
-Stopping: the first SIGTERM or ctrl-C lets the boards that are being worked on finish, and begins with no other; the
-second, or the end of ``GRACE``, cuts them off at once. Both are safe: what a board has reached is on record, and it
-goes on from there when it is plugged in again (invariant I5).
+Stopping: the first SIGTERM, ctrl-C or SIGHUP (its terminal was closed) lets the boards that are being worked on finish,
+and begins with no other; the second, or the end of ``GRACE``, cuts them off at once. Both are safe: what a board has
+reached is on record, and it goes on from there when it is plugged in again (invariant I5).
 
 Under systemd (``Type=notify``) the daemon says when it is ready, and feeds the watchdog as long as the event loop, the
 manifest's thread and the token's thread all answer: an HSM or a disk that hangs for good gets the line restarted.
@@ -15,6 +15,7 @@ import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography import x509
@@ -23,7 +24,8 @@ from firmware_tools.build import build_device
 from firmware_tools.virtual_line import VirtualLine
 from firmware_tools.wire import Wire
 from hsm import Authority, HsmError, Profile, Signer, TokenUri
-from station.checks.preflight import WORTHLESS, is_worthless, order_terms
+from station.checks.findings import Level
+from station.checks.preflight import WORTHLESS, is_worthless, order_terms, validity
 from station.config import Config, RehearsalSection, SlotConfig
 from station.errors import ConfigError, LinkError, StationError
 from station.events import SlotState, Summary, Watch, ignore
@@ -33,6 +35,7 @@ from station.line.unit import Workshop
 from station.manifest import Manifest
 from station.ports.hotplug import Hotplug, PortEvent, PortEventKind, hotplug_for
 from station.ports.slots import SlotMap
+from station.ports.transcript_folder import TranscriptFolder
 from station.token import open_token
 
 LOG = logging.getLogger(__name__)
@@ -78,6 +81,10 @@ async def opened(config: Config) -> AsyncIterator[Workshop]:
             f" name says {' or '.join(WORTHLESS)}",
             code="config.rehearsal_with_real_ca",
         )
+    for name, certificate in (("issuer", issuer), ("root", root)):
+        finding = validity(name, certificate, datetime.now(UTC))
+        if finding.level is Level.FAIL:  # or each board would fail, one by one
+            raise ConfigError(f"{name}: {finding.text}; {finding.advice}", code="config.issuer_not_valid")
     profile = Profile.load(config.ca.profile)
     with closing(Manifest.open(config.station.manifest)) as manifest:
         await manifest.open_order(order_terms(config, profile))
@@ -143,8 +150,10 @@ class _Line:
         self.slots = slots_of(config)
         self._shop = shop
         self._map = SlotMap(self.slots)
-        config.station.transcripts.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._workers = {slot.name: SlotWorker(slot, shop, config.station.transcripts, watch) for slot in self.slots}
+        transcripts = TranscriptFolder(config.station.transcripts, config.station.transcripts_limit)
+        # nobody loads virtual boards by hand, and no order loses by them
+        pace = None if config.rehearsal is not None else config.station.new_units_per_minute
+        self._workers = {slot.name: SlotWorker(slot, shop, transcripts, watch, pace=pace) for slot in self.slots}
         self._tasks: list[asyncio.Task[None]] = []
         self._signals = 0
         self._last_signal = 0
@@ -245,12 +254,16 @@ async def _feed_watchdog(interval: float, shop: Workshop) -> None:
 
 @contextmanager
 def _signals(line: _Line) -> Iterator[None]:
-    """Let SIGTERM and ctrl-C stop the line well; outside the main thread nobody sends us signals."""
+    """Let SIGTERM, ctrl-C and SIGHUP stop the line well; outside the main thread nobody sends us signals.
+
+    Who started us under ``nohup`` wants SIGHUP ignored, and it stays so.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     loop = asyncio.get_running_loop()
-    numbers = (signal.SIGTERM, signal.SIGINT)
+    is_hup_ours = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
+    numbers = (signal.SIGTERM, signal.SIGINT, *([signal.SIGHUP] if is_hup_ours else []))
     for number in numbers:
         loop.add_signal_handler(number, line.stop, number)
     try:

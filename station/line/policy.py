@@ -3,12 +3,22 @@
 Nothing here touches a port, a token or a disk, so each rule can be tested in a microsecond.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from hashlib import sha256
+from typing import Final
 
-from station.devices import Capability, Driver, Identity, Locks
-from station.errors import DeviceError, LinkError, UnitRefused, Unplugged
+from station.devices import Capability, DeviceState, Driver, Identity, Locks
+from station.errors import DeviceError, LinkError, ManifestError, NoAnswer, StationError, UnitRefused, Unplugged
+
+
+class Party(Enum):
+    """Who is waited for; a deadline that passes is told of the one who let it pass."""
+
+    BOARD = auto()
+    HSM = auto()
+    MANIFEST = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,22 +32,37 @@ class Step:
     """Seconds for one try."""
     tries: int = 1
     """How often it is begun at the most."""
+    party: Party = Party.BOARD
+    """Who is waited for when it begins."""
 
 
 IDENTIFY = Step("identify", "Reading the board", deadline=6.0, tries=2)
 KEY = Step("key", "The board makes its key", deadline=60.0, tries=2)
-ISSUE = Step("issue", "Signing the certificate", deadline=60.0)
+ISSUE = Step("issue", "Signing the certificate", deadline=60.0, party=Party.MANIFEST)
 INSTALL = Step("install", "Writing the certificate", deadline=60.0, tries=2)
 READ_BACK = Step("read back", "Reading the certificate back", deadline=30.0, tries=2)
 PROVE = Step("prove", "The board proves its key", deadline=30.0, tries=2)
 LOCK = Step("lock", "Locking the board", deadline=30.0, tries=2)
-PASS = Step("pass", "Writing the record", deadline=60.0)
+PASS = Step("pass", "Writing the record", deadline=60.0, party=Party.MANIFEST)
 
 STEPS = (IDENTIFY, KEY, ISSUE, INSTALL, READ_BACK, PROVE, LOCK, PASS)
 """The way of one unit, in order. Key generation of RSA on a small part may take most of a minute, hence ``KEY``."""
 
+BEGIN = Step("begin", "Looking the board up", deadline=60.0, party=Party.MANIFEST)
+RECORD_FAILURE = Step("failure", "Writing the failure", deadline=10.0, party=Party.MANIFEST)
+"""What the manifest does outside of the way; not shown as a step."""
+
 SWAP = 0.5
 """Seconds in which nobody can put another board into a fixture, where no unplugging tells of it."""
+
+LOOK = 0.4
+"""Seconds between two looks at the board in a fixture: less than ``SWAP``, so that a swap shows as a gap."""
+
+PACE_WINDOW: Final = 60.0
+"""Seconds over which the new boards of a slot are counted."""
+
+TOO_MANY_NEW: Final = "slot.too_many_new_boards"
+"""Code of a slot that stops since more new boards answered in it than hands can put in."""
 
 NEEDED = Capability.MAKE_KEY | Capability.READ_BACK | Capability.PROVE
 """Without these no unit can pass (invariant I4)."""
@@ -58,6 +83,52 @@ def may_retry(error: Exception) -> bool:
     A bad moment on the wire may pass. A board that is gone, or that answered no, will not change its mind.
     """
     return isinstance(error, LinkError) and not isinstance(error, Unplugged)
+
+
+def deadline_error(step: Step, party: Party) -> StationError:
+    """Say who did not answer in time. A board is never blamed for the silence of the HSM or of the disk."""
+    text = f"no end of {step.name} in {step.deadline:g} s"
+    match party:
+        case Party.HSM:
+            return StationError(f"{text}: the HSM does not answer", code="hsm.no_answer", operator=_leave_in("HSM"))
+        case Party.MANIFEST:
+            return ManifestError(
+                f"{text}: the manifest's disk does not answer",
+                code="manifest.no_answer",
+                operator=_leave_in("station's disk"),
+            )
+        case Party.BOARD:
+            return NoAnswer(text, code="step.deadline")
+
+
+def _leave_in(who: str) -> str:
+    return f"The {who} does not answer. Leave the boards in and call the line engineer."
+
+
+def check_pace(new_boards: Sequence[float], now: float, per_minute: int | None) -> None:
+    """Stop a slot in which more new boards answer than hands can put in: one board that invents numbers (I3).
+
+    Such a board looks like a busy operator, and would turn the whole order into certificates that it holds.
+
+    Args:
+        new_boards: when the new boards before this one came (monotonic seconds), oldest first.
+        now: when this one came.
+        per_minute: how many may come in ``PACE_WINDOW``; None for any number.
+
+    Raises:
+        UnitRefused: this one is too many.
+    """
+    if per_minute is None:
+        return
+    recent = sum(now - came < PACE_WINDOW for came in new_boards)
+    if recent >= per_minute:
+        raise UnitRefused(
+            f"{recent} new boards came into this slot in {PACE_WINDOW:g} s, and another one; either one board reports"
+            " new hardware ids, or [station] new_units_per_minute is too low",
+            code=TOO_MANY_NEW,
+            operator="This slot stopped: too many new boards. Leave the board in and call the line engineer.",
+            limit=per_minute,
+        )
 
 
 def check_driver(driver: Driver, locks: Locks) -> None:
@@ -143,15 +214,26 @@ def choose_way(identity: Identity, *, passed: bool, certificate: bytes | None) -
     return Way.DONE_BEFORE if passed else Way.PROVISION
 
 
-def check_same_board(identity: Identity, *, hardware_id: str, certificate: bytes) -> None:
-    """Refuse to go on with another board than the one that proved its key (invariant I4).
+def may_install_again(error: DeviceError, identity: Identity) -> bool:
+    """Tell whether a board whose stored chain differs may get it once more: not after its credentials are locked."""
+    return error.code == "device.chain_differs" and identity.state is not DeviceState.LOCKED
+
+
+def check_same_board(identity: Identity, *, hardware_id: str, certificate: bytes | None = None) -> None:
+    """Refuse to go on with another board than the one that was begun with (invariant I4).
+
+    Args:
+        identity: what the board says now.
+        hardware_id: what it said first.
+        certificate: the leaf (DER) that it has to hold; None before it was installed.
 
     Raises:
-        UnitRefused: another hardware id, or another leaf certificate than ``certificate`` (DER).
+        UnitRefused: another hardware id, or another leaf certificate.
     """
-    if (identity.hardware_id, identity.leaf_sha256) != (hardware_id, sha256(certificate).digest()):
+    is_leaf = certificate is None or identity.leaf_sha256 == sha256(certificate).digest()
+    if identity.hardware_id != hardware_id or not is_leaf:
         raise UnitRefused(
-            f"the board that proved its key was {hardware_id}; the one that answers now is {identity.hardware_id}",
+            f"this unit was begun with board {hardware_id}; the one that answers now is {identity.hardware_id}",
             code="unit.swapped",
             operator="The board was changed too early. Put both boards in again, one after the other.",
             expected=hardware_id,

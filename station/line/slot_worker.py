@@ -5,7 +5,14 @@
     EMPTY ── port arrives ──► open ── unit run ──► PASSED | DONE BEFORE | FAILED ── port leaves ──► EMPTY
 
 The port is opened once and held until the board leaves, since opening resets many boards. A *fixture* is a slot whose
-adapter stays when the board leaves; there the board itself is asked once a second whether it is still the same.
+adapter stays when the board leaves; there the board itself is asked again and again whether it is still the same. A
+board that passed and is silent has left: EMPTY. One that failed and is silent may just be broken: the slot stays FAILED
+until a board answers.
+
+A board that invents a new hardware id at each visit would turn the whole order into certificates. In a fixture, where
+it is seen all the time, a new id without a silence before it is a failure. Everywhere, more new boards than hands can
+put in stop the slot, until the station is started anew: the board decides when its USB port comes and goes, so no
+absence of it proves that a hand was there.
 
 Waits are bounded by ``asyncio.timeout``: ``wait_for`` of Python 3.11 swallows a cancellation that comes in the same
 moment as the event, and the slot would go on for ever.
@@ -13,21 +20,20 @@ moment as the event, and the slot would go on for ever.
 
 import asyncio
 import logging
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime
-from pathlib import Path
 from time import monotonic
 
 from station.config import SlotConfig
 from station.devices import Driver
 from station.devices.smp import SmpDriver
-from station.errors import LinkError, StationError, Unplugged
+from station.errors import LinkError, StationError, UnitRefused, Unplugged
 from station.events import SlotChanged, SlotState, Watch
+from station.line import policy
 from station.line.unit import UnitRun, Workshop
-from station.ports.link import Link, open_link
-from station.ports.transcript import Transcript
+from station.ports.link import OPEN_HANGS, Link, open_link
+from station.ports.transcript_folder import SlotTape, TranscriptFolder
 
 LOG = logging.getLogger(__name__)
 
@@ -35,7 +41,10 @@ OPEN_PATIENCE = 2.0
 """Seconds in which a fresh port may still refuse: udev sets its permissions, ModemManager lets go of it."""
 
 REOPEN = 1.0
-"""Seconds between two tries to open a port that somebody else holds, and between two looks at a fixture."""
+"""Seconds between two tries to open a port that somebody else holds."""
+
+SILENCE = 1.0
+"""Seconds without an answer after which a fixture is empty."""
 
 DRIVERS: dict[str, Callable[[Link], Driver]] = {"smp": SmpDriver}
 """Which class speaks the language that a slot's ``driver`` names."""
@@ -44,7 +53,15 @@ DRIVERS: dict[str, Callable[[Link], Driver]] = {"smp": SmpDriver}
 class SlotWorker:
     """One slot and the board in it."""
 
-    def __init__(self, slot: SlotConfig, shop: Workshop, transcripts: Path, watch: Watch) -> None:
+    def __init__(
+        self,
+        slot: SlotConfig,
+        shop: Workshop,
+        transcripts: TranscriptFolder,
+        watch: Watch,
+        *,
+        pace: int | None = None,
+    ) -> None:
         """Make the worker of a slot.
 
         Args:
@@ -52,6 +69,7 @@ class SlotWorker:
             shop: what the line shares.
             transcripts: folder for the wire's transcripts, a file a unit run.
             watch: told of every change.
+            pace: new boards a minute that hands can put in; None for virtual boards.
         """
         self.slot = slot
         self.ends: Counter[SlotState] = Counter()
@@ -63,6 +81,10 @@ class SlotWorker:
         self._shop = shop
         self._transcripts = transcripts
         self._watch = watch
+        self._pace = pace
+        self._new_boards: deque[float] = deque(maxlen=pace)
+        """When the last new boards came (monotonic seconds)."""
+        self._is_stopped = False
         self._device: str | None = None
         self._arrivals = 0
         """How often the port came: one that is swapped for another under the same name came twice."""
@@ -102,8 +124,9 @@ class SlotWorker:
         while (device := await self._next_port()) is not None:
             if self.began is None:
                 self.began = monotonic()
+            tape = SlotTape(lambda: self._transcripts.begin(self.slot.name))
             try:
-                link = await self._open(device, patient=not once)
+                link = await self._open(device, tape, patient=not once)
             except LinkError as error:
                 self._end(self._tell_error(error))
                 if once:
@@ -113,26 +136,30 @@ class SlotWorker:
             if link is None:
                 continue
             try:
-                await self._serve(link, once=once)
+                await self._serve(link, tape, once=once)
             finally:
                 link.close()
             if once:
                 return
-            self._tell(SlotState.EMPTY)
+            if self._is_stopped:
+                await self._stay_stopped()
+            else:
+                self._tell(SlotState.EMPTY)
 
-    async def _serve(self, link: Link, *, once: bool) -> None:
+    async def _serve(self, link: Link, tape: SlotTape, *, once: bool) -> None:
         """Run units on an open link until the board has gone; more than one where the adapter stays."""
         while True:
             driver = DRIVERS[self.slot.driver](link)
             end = await self._run_unit(driver)
-            if once:
+            if once or self._is_stopped:
                 return
             if end.code == Unplugged.code:
                 await self._event_follows()
                 return
             try:
                 if self.slot.fixture:
-                    await self._board_swapped(driver, end.hardware_id)
+                    tape.rest()
+                    await self._board_swapped(driver, end)
                 else:
                     await self._board_leaves(link)
                     return
@@ -140,9 +167,10 @@ class SlotWorker:
                 return
             if self._draining:
                 return
+            tape.next_unit()
 
     async def _run_unit(self, driver: Driver) -> SlotChanged:
-        run = UnitRun(self._shop, driver, self.slot.name, self._watch)
+        run = UnitRun(self._shop, driver, self.slot.name, self._watch, admit=self._admit)
         try:
             end = await run.run()
         except asyncio.CancelledError:
@@ -159,7 +187,16 @@ class SlotWorker:
         self._end(end)
         return end
 
-    async def _open(self, device: str, *, patient: bool) -> Link | None:
+    def _admit(self) -> None:
+        """Take a board that was never seen before, unless hands can't have put it in."""
+        try:
+            policy.check_pace(self._new_boards, monotonic(), self._pace)
+        except UnitRefused:
+            self._is_stopped = True
+            raise
+        self._new_boards.append(monotonic())
+
+    async def _open(self, device: str, tape: SlotTape, *, patient: bool) -> Link | None:
         """Open the port; None when it left before it could be opened.
 
         Raises:
@@ -169,11 +206,12 @@ class SlotWorker:
         shown = False
         while self._device == device and not self._draining:
             self._served = self._arrivals
-            transcript = Transcript.begin(self._transcripts, self.slot.name, datetime.now(UTC))
+            tape.next_unit()
             try:
-                return await open_link(device, self.slot.baud, transcript=transcript)
+                return await open_link(device, self.slot.baud, transcript=tape)
             except LinkError as error:
-                transcript.close()
+                if error.code == OPEN_HANGS:  # each further try would leave one more thread behind
+                    raise
                 if monotonic() > give_up:
                     if not patient:
                         raise
@@ -201,6 +239,12 @@ class SlotWorker:
             self._moved.clear()
             await self._moved.wait()
 
+    async def _stay_stopped(self) -> None:
+        """Serve nobody until the station ends."""
+        while not self._draining:
+            self._moved.clear()
+            await self._moved.wait()
+
     async def _board_leaves(self, link: Link) -> None:
         """Wait until the port is gone, by its event or by the end of the line, whichever comes first."""
         leaving = asyncio.ensure_future(self._port_leaves())
@@ -224,38 +268,65 @@ class SlotWorker:
             async with asyncio.timeout(REOPEN):
                 await self._port_leaves()
 
-    async def _board_swapped(self, driver: Driver, hardware_id: str) -> None:
+    async def _board_swapped(self, driver: Driver, end: SlotChanged) -> None:
         """Wait in a fixture until another board answers, or the same one again after a silence.
 
         Raises:
             Unplugged: the adapter itself is gone.
         """
-        gone = False
+        hardware_id = end.hardware_id
+        is_failed = end.state is SlotState.FAILED
+        # one that never answered is as good as gone: its first word begins a unit
+        gone = is_failed and not hardware_id and end.code.startswith(("link.", "step."))
+        changed = False
+        heard = monotonic()
         while not self._draining:
             self._moved.clear()
             with suppress(TimeoutError):
-                async with asyncio.timeout(REOPEN):
+                async with asyncio.timeout(policy.LOOK):
                     await self._moved.wait()
             if not self._is_there:
                 raise Unplugged(f"the adapter of slot {self.slot.name} is gone")
             try:
-                async with asyncio.timeout(REOPEN):
+                async with asyncio.timeout(SILENCE):
                     identity = await driver.identify()
-            except (TimeoutError, StationError) as error:
-                if isinstance(error, Unplugged):
-                    raise
-                if not gone:
-                    gone = True
+            except Unplugged:
+                raise
+            except (TimeoutError, LinkError):
+                if not gone and not is_failed:
                     self._tell(SlotState.EMPTY)
-            else:
-                if gone or identity.hardware_id != hardware_id:
-                    return
+                gone = True
+                continue
+            except StationError:  # it answers, and not as it should
+                heard = monotonic()
+                continue
+            gap, heard = monotonic() - heard, monotonic()
+            if gone or (identity.hardware_id != hardware_id and gap >= policy.SWAP):
+                return
+            if hardware_id and identity.hardware_id != hardware_id and not changed:
+                self._tell_changed(hardware_id, identity.hardware_id)
+                is_failed = changed = True
+            hardware_id = identity.hardware_id
 
     # What the slot says.
 
     def _end(self, end: SlotChanged) -> None:
         self.ends[end.state] += 1
         self.ended = end.at
+
+    def _tell_changed(self, before: str, now: str) -> None:
+        """Say that the board in a fixture took another hardware id; it gets nothing for it."""
+        error = UnitRefused(
+            f"board {before} says that it is {now}, without a silence in which it could have been swapped",
+            code="unit.changed_identity",
+            operator="The board changed its number. Take it out for three seconds; if it comes again, red bin.",
+            expected=before,
+            got=now,
+        )
+        with suppress(StationError):  # a manifest that can't be written stops the next unit by itself
+            facts = {**error.facts, "code": error.code, "reason": error}
+            self._shop.manifest.event(None, self.slot.name, policy.IDENTIFY.name, "failed", facts)
+        self._end(self._tell_error(error))
 
     def _tell_error(self, error: StationError) -> SlotChanged:
         return self._tell(SlotState.FAILED, sentence=error.operator, code=error.code, detail=str(error))

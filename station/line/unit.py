@@ -17,7 +17,7 @@ only that is ever signed.
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -28,10 +28,10 @@ from firmware_tools.provisioning_group import NONCE_SIZE
 from hsm import Authority, Csr, HsmError, LintedTbs, LintError, Profile, new_serial
 from station.config import OrderSection, ProductSection
 from station.devices import Driver, Identity, Locks
-from station.errors import DeviceError, LinkError, ManifestError, NoAnswer, StationError, UnitRefused
+from station.errors import DeviceError, ManifestError, StationError, UnitRefused
 from station.events import SlotChanged, SlotState, Watch
 from station.line import policy
-from station.line.policy import Step, Way
+from station.line.policy import Party, Step, Way
 from station.line.proof import verify_proof
 from station.manifest import Intent, IssuanceRecord, Manifest, Proof, RecordedCertificate, UnitRecord, UnitState
 
@@ -85,7 +85,9 @@ class Workshop:
 class UnitRun:
     """One attempt to bring one board to its end."""
 
-    def __init__(self, workshop: Workshop, driver: Driver, slot: str, watch: Watch) -> None:
+    def __init__(
+        self, workshop: Workshop, driver: Driver, slot: str, watch: Watch, *, admit: Callable[[], None] = lambda: None
+    ) -> None:
         """Prepare a run.
 
         Args:
@@ -93,17 +95,21 @@ class UnitRun:
             driver: the board, reached through an open link that this run does not close.
             slot: name of the slot.
             watch: told of each step and of the end.
+            admit: asked before a board that was never seen gets anything; raises ``UnitRefused`` to stop it.
         """
         self._shop = workshop
         self._driver = driver
         self._slot = slot
         self._watch = watch
+        self._admit = admit
         self._step = policy.IDENTIFY
+        self._party = Party.BOARD
         self._began = monotonic()
         self.hardware_id = ""
         self.product_serial = ""
         self._unit: UnitRecord | None = None
-        self._proved = 0.0
+        self._seen = 0.0
+        """When the board last showed which one it is (monotonic seconds)."""
 
     async def run(self) -> SlotChanged:
         """Go the whole way.
@@ -132,14 +138,9 @@ class UnitRun:
         shop = self._shop
         policy.check_driver(self._driver, shop.product.locks)
         identity = await self._do(policy.IDENTIFY, self._identify)
-        unit = self._unit = await shop.manifest.begin(
-            hardware_id=identity.hardware_id,
-            model=identity.model,
-            firmware_version=identity.firmware_version,
-            firmware_sha256=identity.firmware_sha256,
-            slot=self._slot,
-            order=shop.order.name,
-        )
+        unit = self._unit = await self._in_time(policy.BEGIN, lambda: self._begin(identity))
+        if unit.attempts == 1:
+            self._admit()
         self.product_serial = unit.product_serial or ""
         recorded = None if unit.issuance is None else unit.issuance.certificate
         way = policy.choose_way(identity, passed=unit.state is UnitState.PASSED, certificate=recorded)
@@ -152,10 +153,7 @@ class UnitRun:
             policy.ISSUE, lambda: self._issue(unit, csr, installed=identity.leaf_sha256 is not None)
         )
         self.product_serial = certificate.product_serial
-        if identity.leaf_sha256 is None:
-            chain = (certificate.der, *shop.authority.chain)
-            await self._do(policy.INSTALL, lambda: self._driver.install(chain))
-        held = await self._do(policy.READ_BACK, lambda: self._read_back(certificate.der))
+        held = await self._install(certificate.der, identity)
         proof = await self._do(policy.PROVE, lambda: self._prove(held))
         locks = await self._do(policy.LOCK, lambda: self._lock(held))
         seconds = monotonic() - self._began
@@ -170,10 +168,56 @@ class UnitRun:
         )
         self._shop.claims.take(identity.hardware_id, self._slot)
         self.hardware_id = identity.hardware_id
+        self._seen = monotonic()
         return identity
 
+    async def _begin(self, identity: Identity) -> UnitRecord:
+        return await self._shop.manifest.begin(
+            hardware_id=identity.hardware_id,
+            model=identity.model,
+            firmware_version=identity.firmware_version,
+            firmware_sha256=identity.firmware_sha256,
+            slot=self._slot,
+            order=self._shop.order.name,
+        )
+
     async def _make_key(self) -> Csr:
-        return Csr.parse(await self._driver.make_key())
+        csr = Csr.parse(await self._driver.make_key())
+        await self._is_same()
+        return csr
+
+    async def _is_same(self, certificate: bytes | None = None) -> None:
+        """Ask again who the board is, where the time was long enough to put another one into its place."""
+        if monotonic() - self._seen > policy.SWAP:
+            again = await self._driver.identify()
+            policy.check_same_board(again, hardware_id=self.hardware_id, certificate=certificate)
+            self._seen = monotonic()
+
+    async def _install(self, leaf: bytes, identity: Identity) -> bytes:
+        """Bring the board to hold the chain, and return the leaf as it holds it.
+
+        A board that came with its leaf, and with another chain behind it, gets the right one once more: nobody else
+        would mend it, and its certificate stays the same.
+        """
+        authority = self._shop.authority
+        if identity.leaf_sha256 is not None:
+            try:
+                return await self._do(policy.READ_BACK, lambda: self._read_back(leaf, self._chain_of(leaf)))
+            except DeviceError as error:
+                if not (authority.issued(leaf) and policy.may_install_again(error, identity)):
+                    raise
+                self._note("install again", **{**error.facts, "code": error.code, "reason": error})
+        await self._do(policy.INSTALL, lambda: self._hand_over((leaf, *authority.chain)))
+        return await self._do(policy.READ_BACK, lambda: self._read_back(leaf, self._chain_of(leaf)))
+
+    async def _hand_over(self, chain: Sequence[bytes]) -> None:
+        await self._is_same()
+        await self._driver.install(chain)
+
+    def _chain_of(self, leaf: bytes) -> tuple[bytes, ...] | None:
+        """Return the chain that belongs to a leaf; None where another issuer signed it, whose chain is not here."""
+        authority = self._shop.authority
+        return (leaf, *authority.chain) if authority.issued(leaf) else None
 
     async def _issue(self, unit: UnitRecord, csr: Csr, *, installed: bool) -> RecordedCertificate:
         """Get the one certificate of this unit, from the journal where it was issued before.
@@ -246,16 +290,20 @@ class UnitRun:
         }
 
     async def _sign(self, intent: Intent, draft: LintedTbs) -> RecordedCertificate:
-        return await self._shop.manifest.record(intent, await self._shop.authority.issue(draft))
+        self._party = Party.HSM
+        certificate = await self._shop.authority.issue(draft)
+        self._party = Party.MANIFEST
+        return await self._shop.manifest.record(intent, certificate)
 
     async def _still_holds(self, recorded: bytes) -> None:
         """Hold a board that was done before to its claim: anybody can copy a digest, only one board has the key."""
-        held = await self._do(policy.READ_BACK, lambda: self._read_back(recorded))
+        # The chain behind its leaf is that of the day it passed; the issuer may have been renewed since.
+        held = await self._do(policy.READ_BACK, lambda: self._read_back(recorded, None))
         await self._do(policy.PROVE, lambda: self._prove(held))
         await self._do(policy.LOCK, lambda: self._observe_locks(held))
 
-    async def _read_back(self, recorded: bytes) -> bytes:
-        held = await self._driver.read_back()
+    async def _read_back(self, recorded: bytes, chain: Sequence[bytes] | None) -> bytes:
+        held = await self._driver.read_back(chain)
         if held != recorded:
             raise DeviceError(
                 "the certificate read back is not the one that was issued",
@@ -268,7 +316,7 @@ class UnitRun:
     async def _prove(self, held: bytes) -> Proof:
         challenge = secrets.token_bytes(NONCE_SIZE)
         message, signature = await self._driver.prove(challenge)
-        self._proved = monotonic()
+        self._seen = monotonic()
         verify_proof(held, challenge, message, signature)
         return Proof(challenge=challenge, message=message, signature=signature, certificate=held)
 
@@ -280,9 +328,7 @@ class UnitRun:
     async def _observe_locks(self, held: bytes) -> Locks:
         observed = await self._driver.lock_state()
         policy.check_locks(self._shop.product.locks, observed)
-        if monotonic() - self._proved > policy.SWAP:
-            again = await self._driver.identify()
-            policy.check_same_board(again, hardware_id=self.hardware_id, certificate=held)
+        await self._is_same(held)
         return observed
 
     async def _do(self, step: Step, work: Callable[[], Awaitable[T]]) -> T:
@@ -292,28 +338,37 @@ class UnitRun:
         began = monotonic()
         for tries_left in reversed(range(step.tries)):
             try:
-                async with asyncio.timeout(step.deadline):
-                    result = await work()
-            except TimeoutError:
-                error: LinkError = NoAnswer(f"no end of {step.name} in {step.deadline:g} s", code="step.deadline")
-            except LinkError as link_error:
-                error = link_error
+                result = await self._in_time(step, work)
+            except StationError as error:
+                if not (tries_left and policy.may_retry(error)):
+                    raise
+                self._note("retry", code=error.code, reason=error)
             else:
                 self._note("done", ms=round((monotonic() - began) * 1000))
                 return result
-            if not (tries_left and policy.may_retry(error)):
-                raise error
-            self._note("retry", code=error.code, reason=error)
         raise AssertionError(step)  # pragma: no cover - the loop returns or raises
+
+    async def _in_time(self, step: Step, work: Callable[[], Awaitable[T]]) -> T:
+        """Wait for ``work`` until the step's deadline; what it waits for may change on the way (``_party``)."""
+        self._party = step.party
+        try:
+            async with asyncio.timeout(step.deadline):
+                return await work()
+        except TimeoutError:
+            raise policy.deadline_error(step, self._party) from None
 
     async def _fail(self, error: Explained) -> SlotChanged:
         if self._unit is None:
             with suppress(StationError):  # a manifest that can't be written may be the very error
                 self._note("failed", **{**error.facts, "code": error.code, "reason": error})
         else:
+            unit, step = self._unit, self._step
             try:
                 self._note("failed", **{**error.facts, "code": error.code, "reason": error})
-                await self._shop.manifest.failed(self._unit.id, error.code, str(error), self._step.name)
+                await self._in_time(
+                    policy.RECORD_FAILURE,
+                    lambda: self._shop.manifest.failed(unit.id, error.code, str(error), step.name),
+                )
             except StationError as second:  # the first error stays the one to show; the board can be resumed either way
                 with suppress(StationError):
                     self._note("unrecorded", code=second.code, reason=second)

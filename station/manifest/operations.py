@@ -38,6 +38,15 @@ ISSUANCES_LIMIT: Final = 5
 """Issuances of one unit, void ones included. A board that claims a new key at each visit would otherwise get any number
 of certificates out of a budget of one."""
 
+_KEYS: Final = {
+    "product": "[product] model",
+    "profile": "[ca] profile",
+    "quantity": "[order] quantity",
+    "serial_format": "[order] serial",
+    "first_number": "[order] first",
+}
+"""The terms of an order, and where the engineer who has to put one right finds it in ``station.toml``."""
+
 _TO_RESERVE: Final = """
 SELECT unit.hardware_id, unit.state, unit.product_serial, production_order.name, production_order.product,
        production_order.profile, production_order.quantity, production_order.serial_format,
@@ -52,7 +61,7 @@ WHERE unit.id = ?1
 
 def open_order(connection: sqlite3.Connection, at: str, *, terms: OrderTerms) -> None:
     """Store the order, or find it stored with the same terms."""
-    names = ("product", "profile", "quantity", "serial_format", "first_number")
+    names = tuple(_KEYS)
     row = connection.execute(
         "SELECT product, profile, quantity, serial_format, first_number FROM production_order WHERE name = ?",
         (terms.name,),
@@ -65,7 +74,7 @@ def open_order(connection: sqlite3.Connection, at: str, *, terms: OrderTerms) ->
         )
         return
     differences = [
-        f"{name} is {stored!r} there and {getattr(terms, name)!r} here"
+        f"{_KEYS[name]} is {stored!r} there and {getattr(terms, name)!r} here"
         for name, stored in zip(names, row, strict=True)
         if stored != getattr(terms, name)
     ]

@@ -23,21 +23,31 @@ pyserial, which blocks, so such a link has one reader thread. Whatever the kind:
 
 import asyncio
 import socket
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Final, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import serial
-import serial.rfc2217
 
 from station.errors import LinkError, Unplugged
 from station.ports.link_buffer import DescriptorLink
 from station.ports.link_serial import ThreadedLink, TtyLink, open_remote, open_tty
+from station.ports.remote_port import RemotePort
 from station.ports.transcript import WireTap
 
 CONNECT_TIMEOUT: Final = 5.0
 """Seconds for a TCP connection."""
+
+OPEN_DEADLINE: Final = 10.0
+"""Seconds for opening a tty or a connection; a driver that hangs in the kernel takes for ever."""
+
+REMOTE_DEADLINE: Final = 30.0
+"""Seconds for opening an RFC 2217 port, which asks the server up to eight times and gives it 3 s each time."""
+
+OPEN_HANGS: Final = "link.open_hangs"
+"""Code of a port whose opening came to no end."""
 
 T = TypeVar("T")
 
@@ -103,6 +113,7 @@ async def open_link(port: str, baud: int, *, transcript: WireTap | None = None) 
         Unplugged: there is no such port, or nobody listens there.
         PortBusy: somebody else holds it.
         LinkError: ``link.forbidden``, ``link.not_a_port`` or ``link.setting``: it can't be opened, and why.
+            ``link.open_hangs``: the opening comes to no end; a thread waits for it as long as the process lives.
     """
     try:
         return await _open(port, baud, transcript)
@@ -114,12 +125,13 @@ async def _open(port: str, baud: int, transcript: WireTap | None) -> Link:
     scheme = urlsplit(port).scheme if "://" in port else "tty"
     match scheme:
         case "tty":
-            return TtyLink(port, await _in_thread(lambda: open_tty(port, baud), serial.Serial.close), transcript)
+            tty = await _in_thread(port, lambda: open_tty(port, baud), serial.Serial.close, OPEN_DEADLINE)
+            return TtyLink(port, tty, transcript)
         case "socket":
-            connection = await _in_thread(lambda: _connect(port), socket.socket.close)
+            connection = await _in_thread(port, lambda: _connect(port), socket.socket.close, OPEN_DEADLINE)
             return SocketLink(port, baud, connection, transcript)
         case "rfc2217":
-            remote = await _in_thread(lambda: open_remote(port, baud), serial.rfc2217.Serial.close)
+            remote = await _in_thread(port, lambda: open_remote(port, baud), RemotePort.close, REMOTE_DEADLINE)
             return ThreadedLink(port, remote, transcript)
         case _:
             raise LinkError(
@@ -129,17 +141,38 @@ async def _open(port: str, baud: int, transcript: WireTap | None) -> Link:
             )
 
 
-async def _in_thread(opening: Callable[[], T], close: Callable[[T], object]) -> T:
-    """Run a blocking open in a thread of its own: neither the loop nor another slot waits for a port that hangs."""
-    executor = ThreadPoolExecutor(1, thread_name_prefix="open port")
-    future = executor.submit(opening)
-    executor.shutdown(wait=False)
+async def _in_thread(port: str, opening: Callable[[], T], close: Callable[[T], object], deadline: float) -> T:
+    """Run a blocking open in a thread of its own: neither the loop nor another slot waits for a port that hangs.
+
+    It is a daemon thread, and no pool's: the process does not wait for it when it ends.
+
+    Raises:
+        LinkError: ``link.open_hangs``, or what ``opening`` raises.
+    """
+    future: Future[T] = Future()
+    future.set_running_or_notify_cancel()  # whoever stops waiting does not stop the opening
+
+    def work() -> None:
+        try:
+            future.set_result(opening())
+        except BaseException as error:  # noqa: BLE001  raised again by whoever waits
+            future.set_exception(error)
+
+    threading.Thread(target=work, name=f"open {port}", daemon=True).start()
     try:
-        return await asyncio.wrap_future(future)
-    except asyncio.CancelledError:
-        if not future.cancel():  # it opens the port all the same, and nobody would close it
-            future.add_done_callback(lambda done: None if done.exception() else close(done.result()))
-        raise
+        async with asyncio.timeout(deadline):
+            return await asyncio.wrap_future(future)
+    except (asyncio.CancelledError, TimeoutError) as error:
+        # It may open the port all the same, and nobody would close it.
+        future.add_done_callback(lambda done: None if done.exception() else close(done.result()))
+        if isinstance(error, asyncio.CancelledError):
+            raise
+        raise LinkError(
+            f"opening {port} came to no end in {deadline:g} s: its driver or adapter hangs; plug the adapter in again",
+            code=OPEN_HANGS,
+            operator="The port of this slot hangs. Unplug its cable and plug it in again.",
+            port=port,
+        ) from None
 
 
 def _connect(url: str) -> socket.socket:

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 import serial
-import serial.rfc2217
 
 from station.errors import Garbled, LinkError, PortBusy, Unplugged
 from station.ports.link_buffer import BUFFER_LIMIT, READ_SIZE, BufferedLink, DescriptorLink
+from station.ports.remote_port import RemotePort
 from station.ports.transcript import WireTap
 
 RESET_PULSE: Final = 0.1
@@ -70,7 +70,7 @@ class TtyLink(DescriptorLink):
 class ThreadedLink(BufferedLink):
     """A port of pyserial without a file descriptor: one thread reads it. Writes go through a thread of their own."""
 
-    def __init__(self, name: str, port: serial.rfc2217.Serial, transcript: WireTap | None = None) -> None:
+    def __init__(self, name: str, port: RemotePort, transcript: WireTap | None = None) -> None:
         """Take over an open port without timeout."""
         super().__init__(name, port.baudrate, transcript)
         self._port = port
@@ -88,7 +88,7 @@ class ThreadedLink(BufferedLink):
                 cause: object = error
                 break
             if not data:
-                cause = "end of file"
+                cause = self._port.fault
                 break
             if not self._call(self._take, data):
                 return
@@ -209,10 +209,10 @@ def _group(path: str) -> str:
         return "dialout"
 
 
-def open_remote(url: str, baud: int) -> serial.rfc2217.Serial:
+def open_remote(url: str, baud: int) -> RemotePort:
     """Connect to an RFC 2217 server; blocks for some 0.35 s. Errors as ``station.ports.link.open_link``."""
     try:
-        return serial.rfc2217.Serial(url, baud, timeout=None)
+        return RemotePort(url, baud, timeout=None)
     except ValueError as error:
         raise LinkError(f"{url} can't be opened: {error}", code="link.setting", port=url) from error
     except FACES_OF_UNPLUG as error:

@@ -8,6 +8,7 @@ One line a read or write: seconds since the unit began, direction, bytes. Bytes 
     0.004120 < "\x06\tAJ8LAACT..."
 
 Files are private (0600), never overwritten, and bounded: a board that talks without end costs one megabyte, not a disk.
+``transcript_folder`` bounds all of them together.
 A transcript that can't be written never stops a unit: it ends, and ``failure`` says why.
 """
 
@@ -33,6 +34,9 @@ FLUSH_SECONDS: Final = 1.0
 
 NAME: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,99}")
 """What a file name may be; whoever builds one from a device's text has to escape it first (invariant I8)."""
+
+SUFFIX: Final = ".wire"
+"""Of each transcript's file."""
 
 RUNS_LIMIT: Final = 1000
 """Transcripts of one name."""
@@ -67,7 +71,7 @@ class NullTranscript:
 class Transcript:
     """One file for one unit run; the format stands in the module docstring."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # each with its default
         self,
         folder: Path,
         name: str,
@@ -75,6 +79,7 @@ class Transcript:
         title: str = "",
         limit: int = SIZE_LIMIT,
         clock: Callable[[], float] = time.monotonic,
+        count: Callable[[int], None] = lambda _size: None,
     ) -> None:
         """Prepare a transcript; its file is created with the first byte, so that a port that never opens leaves none.
 
@@ -84,6 +89,7 @@ class Transcript:
             title: first line, after ``#``.
             limit: bytes of the file.
             clock: seconds, growing.
+            count: told of the bytes that went into the file.
 
         Raises:
             ConfigError: ``transcript.name``: not a name as ``NAME`` says.
@@ -99,16 +105,20 @@ class Transcript:
         self._title = title
         self._descriptor = -1
         self._clock = clock
+        self._count = count
         self._begin = self._flushed = clock()
         self._room = limit
         self._pending: list[bytes] = []
         self._pending_size = 0
 
     @classmethod
-    def begin(cls, folder: Path, slot: str, at: datetime) -> "Transcript":
+    def begin(
+        cls, folder: Path, slot: str, at: datetime, *, count: Callable[[int], None] = lambda _size: None
+    ) -> "Transcript":
         """Prepare the transcript of a unit run in a slot, named by time and slot."""
         safe = re.sub(r"[^0-9A-Za-z_-]", "_", slot)[:40]
-        return cls(folder, f"{at:%Y%m%dT%H%M%S}-{safe}", title=f"slot {slot}, {at.isoformat(timespec='seconds')}")
+        title = f"slot {slot}, {at.isoformat(timespec='seconds')}"
+        return cls(folder, f"{at:%Y%m%dT%H%M%S}-{safe}", title=title, count=count)
 
     def sent(self, data: bytes) -> None:
         """Station to board."""
@@ -154,6 +164,7 @@ class Transcript:
                 self.path, self._descriptor = _create(self._folder, self._name)
                 if self._title:
                     pending = f"# {_escape(self._title.encode())}\n".encode() + pending
+            self._count(len(pending))
             while pending:
                 pending = pending[os.write(self._descriptor, pending) :]
         except OSError as error:
@@ -171,7 +182,7 @@ def _create(folder: Path, name: str) -> tuple[Path, int]:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for number in range(1, RUNS_LIMIT):
-        path = folder / (f"{name}.wire" if number == 1 else f"{name}-{number}.wire")
+        path = folder / (f"{name}{SUFFIX}" if number == 1 else f"{name}-{number}{SUFFIX}")
         try:
             return path, os.open(path, flags, 0o600)
         except FileExistsError:

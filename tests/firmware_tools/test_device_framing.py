@@ -157,6 +157,7 @@ def test_a_flipped_bit_costs_the_message_and_no_more(board):
         (raw(0, 0, b"\xa1\x61d\x61\xc3"), EINVAL),
         (raw(0, 0, b"\xa1\x61d\x63\xed\xa0\x80"), EINVAL),
         (raw(0, 0, b"\xa1\x61d\x7f\x61x\xff"), EINVAL),  # a text of indefinite length
+        (raw(0, 0, b"\xa2\x61d\x61x\x61e\x5f\x41\x00\xff"), EINVAL),  # and one under a key that is not known
         (raw(0, 0, b"\xa2\x61d\x61x\x61d\x61y"), EINVAL),  # a key twice
         (raw(0, 0, b"\xa1\x61d\x61x\x00"), EINVAL),  # something behind the map
         (raw(0, 0, b"\xa1\x61d\x7b\xff\xff\xff\xff\xff\xff\xff\xff"), EINVAL),

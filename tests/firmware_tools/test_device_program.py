@@ -70,6 +70,20 @@ def test_the_link_goes_with_the_device(on_pty, signal_number):
     assert not link.is_symlink()
 
 
+def test_a_link_that_another_board_took_stays(on_pty, plain, tmp_path):
+    process, link = on_pty
+    other = command(plain, tmp_path / "other board", "--pty", link)
+    with subprocess.Popen(other, stdout=subprocess.PIPE, text=True) as successor:
+        successor.stdout.readline()
+        process.send_signal(signal.SIGTERM)
+        process.wait(PATIENCE)
+        try:
+            with serial.Serial(str(link), 115200, timeout=PATIENCE) as port:
+                assert echo(port, "hello")
+        finally:
+            successor.kill()
+
+
 def test_a_stale_link_is_replaced_and_a_file_is_not(plain, tmp_path):
     link = tmp_path / "tty"
     link.write_text("precious")

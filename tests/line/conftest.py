@@ -97,7 +97,7 @@ class LineFolder:
                 try:
                     driver = SmpDriver(link)
                     identity = await driver.identify()
-                    found[identity.hardware_id] = await driver.read_back() if identity.leaf_sha256 else None
+                    found[identity.hardware_id] = await driver.read_back(None) if identity.leaf_sha256 else None
                 finally:
                     link.close()
         return found

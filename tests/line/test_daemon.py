@@ -76,6 +76,29 @@ async def test_a_board_that_leaves_makes_room_for_the_next(line):
     assert (first.product_serial, second.product_serial) == ("SN000001", "SN000002")
 
 
+async def test_a_slot_takes_no_more_new_boards_a_minute_than_the_configuration_says(line):
+    text = line.config.read_text()
+    line.config.write_text(text.replace("[ca]", "new_units_per_minute = 1\n\n[ca]", 1))
+    async with line.virtual_line() as boards:
+        board = boards.boards[0]
+        async with running(line, [board.port]) as watcher:
+            await watcher.wait_for("1", SlotState.PASSED)
+            seen = len(watcher.told)
+            await asyncio.to_thread(board.unplug)
+            await watcher.wait_for("1", SlotState.EMPTY, after=seen)
+            await asyncio.to_thread(boards.ship, board)
+            end = await watcher.wait_for("1", SlotState.FAILED, SlotState.PASSED, after=seen)
+    assert end.code == "slot.too_many_new_boards"
+    assert not history(line, board.hardware_id).issuances
+
+
+async def test_a_rehearsal_may_be_as_fast_as_it_likes(line):
+    rehearsal = daemon._Line(load(line.config), None, Watcher(), lambda: None)
+    line.name_slots([line.slots / "nobody"])
+    real = daemon._Line(load(line.config), None, Watcher(), lambda: None)
+    assert [one._workers["1"]._pace for one in (rehearsal, real)] == [None, 12]
+
+
 async def test_a_finished_board_that_comes_back_turns_blue(line):
     async with line.virtual_line() as boards:
         board = boards.boards[0]

@@ -10,6 +10,7 @@ import termios
 from contextlib import contextmanager, suppress
 
 import pytest
+from cryptography import x509
 
 from station.config import load
 from station.config.folder import make_line
@@ -88,7 +89,8 @@ def test_a_board_that_fails_is_exit_1(line):
 
 
 @pytest.mark.parametrize(
-    ("number", "exit_code", "said"), [(signal.SIGINT, 130, "station: interrupted\n"), (signal.SIGTERM, 0, "")]
+    ("number", "exit_code", "said"),
+    [(signal.SIGINT, 130, "station: interrupted\n"), (signal.SIGTERM, 0, ""), (signal.SIGHUP, 0, "")],
 )
 def test_a_signal_ends_a_run_well(line, number, exit_code, said):
     with started("run", "--json", "--config", line) as process:
@@ -102,6 +104,58 @@ def test_a_signal_ends_a_run_well(line, number, exit_code, said):
 
     assert (process.returncode, stderr) == (exit_code, said)
     assert events(rest)[-1]["passed"] == 2
+
+
+def test_a_terminal_that_is_closed_ends_a_run_well(line):
+    master, slave = pty.openpty()
+    command = [*STATION, "run", "--config", str(line)]
+    with subprocess.Popen(
+        command, stdout=slave, stderr=subprocess.PIPE, text=True, env=TERMINAL, start_new_session=True
+    ) as process:
+        os.close(slave)
+        with os.fdopen(master, "rb", buffering=0) as terminal:
+            read_until(terminal, b"passed 2")
+        process.send_signal(signal.SIGHUP)
+        try:
+            _, said = process.communicate(timeout=30)
+        finally:
+            process.kill()
+
+    assert (process.returncode, said) == (0, "")
+
+
+def test_a_station_under_nohup_stays_when_its_terminal_goes(line):
+    with started(
+        "run", "--json", "--config", line, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    ) as process:
+        process.stdout.readline()
+        process.send_signal(signal.SIGHUP)
+        assert any(json.loads(event).get("state") == "passed" for event in process.stdout)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+
+    assert process.returncode == 0
+
+
+def test_an_issuer_that_is_not_valid_yet_is_one_line_at_the_start(line):
+    issuer = load(line).ca.certificate
+    begin = x509.load_pem_x509_certificate(issuer.read_bytes()).not_valid_before_utc
+    early = "import sys, datetime as d; from station.line import daemon; from station.cli import main\n"
+    early += (
+        "class Clock(d.datetime):\n    @classmethod\n    def now(cls, zone=None): return cls(2001, 1, 1, tzinfo=zone)\n"
+    )
+    early += "daemon.datetime = Clock; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", early, "run", "--once", "--config", line],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert f"is valid from {begin:%Y-%m-%d %H:%M} UTC on only; set this machine's clock" in done.stderr
+    assert not load(line).station.manifest.exists()
 
 
 def test_a_reader_that_goes_away_does_not_disturb_the_boards(line):
@@ -228,6 +282,27 @@ def test_demo_passes_from_nothing(tmp_path):
     assert "a CA named 'REHEARSAL - not for production'" in done.stderr
     assert "2 passed, 0 failed" in done.stdout
     assert f" doctor --config {tmp_path}/demo/station.toml" in done.stdout
+    assert " unit show SN00000" in done.stdout
+
+
+def test_the_hints_of_a_demo_without_a_good_board_name_none(tmp_path):
+    station("demo", "--boards", "1", "--baud", "0", "--dir", tmp_path / "demo")
+    toml = tmp_path / "demo" / "station.toml"
+    toml.write_text(toml.read_text().replace('# firmware_version = "1.0.0"', 'firmware_version = "9.9"'))
+    for name in ("manifest.db", "manifest.db-wal", "manifest.db-shm"):
+        (tmp_path / "demo" / name).unlink(missing_ok=True)
+
+    done = station("demo", "--boards", "1", "--baud", "0", "--dir", tmp_path / "demo")
+
+    assert (done.returncode, "unit show" in done.stdout, " unit list " in done.stdout) == (1, False, True)
+
+
+@pytest.mark.parametrize("baud", ["1", "1199", "-5", "12000001", "fast"])
+def test_a_baud_that_no_uart_has_is_refused(tmp_path, baud):
+    done = station("demo", "--baud", baud, "--dir", tmp_path / "demo")
+
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert not (tmp_path / "demo").exists()
 
 
 def test_demo_refuses_a_folder_of_something_else(tmp_path):

@@ -120,6 +120,20 @@ def test_an_environment_value_is_a_path_by_its_form_alone(write, tmp_path, value
     assert config.load(write(text)).ca.environment["SOFTHSM2_CONF"] == meaning.format(folder=tmp_path)
 
 
+def test_the_limits_of_a_station_are_read(write):
+    text = GOOD.replace("[ca]", "transcripts_limit = 64\nnew_units_per_minute = 40\n\n[ca]", 1)
+
+    station = config.load(write(text)).station
+
+    assert (station.transcripts_limit, station.new_units_per_minute) == (64 << 20, 40)
+
+
+@pytest.mark.parametrize("line", ["transcripts_limit = 1", "new_units_per_minute = 0", 'new_units_per_minute = "many"'])
+def test_a_limit_that_would_stop_the_line_is_refused(write, line):
+    with pytest.raises(ConfigError, match=line.split()[0]):
+        config.load(write(GOOD.replace("[ca]", f"{line}\n\n[ca]", 1)))
+
+
 @pytest.mark.parametrize("port", ["socket://127.0.0.1:4000", "rfc2217://host:2217"])
 def test_a_port_may_be_a_url(write, port):
     assert config.load(write(GOOD.replace("/dev/ttyUSB0", port))).slots[0].port == port

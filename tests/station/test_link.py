@@ -3,19 +3,25 @@ import errno
 import fcntl
 import os
 import socket
+import subprocess
+import sys
 import termios
+import threading
 import time
 import tracemalloc
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+import serial
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from station.errors import LinkError, PortBusy, Unplugged
-from station.ports.link import open_link
+from station.ports import link as link_module
+from station.ports.link import OPEN_HANGS, open_link
 from station.ports.link_buffer import BUFFER_LIMIT, HAND_OUT
+from station.ports.link_serial import open_tty
 from station.ports.transcript import NullTranscript
 from station.testing import MemoryLink
 
@@ -318,6 +324,43 @@ async def test_an_open_that_is_cancelled_leaves_the_port_free(pty_port):
                 break
             except PortBusy:
                 await asyncio.sleep(0.001)
+
+
+async def test_an_open_that_hangs_has_an_end_and_leaves_nothing_open(pty_port, monkeypatch):
+    answer, closed = threading.Event(), threading.Event()
+
+    def hang(path, baud):
+        answer.wait(30)
+        return open_tty(path, baud)
+
+    def close(port):
+        port._really_close()
+        closed.set()
+
+    monkeypatch.setattr(link_module, "open_tty", hang)
+    monkeypatch.setattr(link_module, "OPEN_DEADLINE", 0.05)
+    monkeypatch.setattr(serial.Serial, "_really_close", serial.Serial.close, raising=False)
+    monkeypatch.setattr(serial.Serial, "close", close)
+    with pytest.raises(LinkError) as refused:
+        await open_link(pty_port.path, 115200)
+    assert refused.value.code == OPEN_HANGS
+    answer.set()  # the driver comes back to life, hours later
+    assert await asyncio.to_thread(closed.wait, 5)
+
+
+def test_a_process_does_not_wait_for_an_open_that_hangs():
+    script = """
+import asyncio, threading
+from station.ports import link
+link.open_tty = lambda path, baud: threading.Event().wait()
+link.OPEN_DEADLINE = 0.05
+try:
+    asyncio.run(link.open_link("/dev/null", 115200))
+except link.LinkError as error:
+    print(error.code)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=20, check=True)
+    assert (done.stdout, done.stderr) == ("link.open_hangs\n", "")
 
 
 async def test_a_link_writes_its_transcript_and_closes_it(pty_port):

@@ -4,12 +4,15 @@ import threading
 from contextlib import closing, suppress
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from serial.rfc2217 import PortManager
 from serial.urlhandler.protocol_loop import Serial as LoopPort
 
 from station.errors import Garbled, LinkError, Unplugged
 from station.ports.link import open_link
 from station.ports.link_buffer import BUFFER_LIMIT
+from station.ports.remote_port import SUBOPTION_LIMIT, TelnetReader
 
 # pyserial 3.5 calls Thread.setDaemon and setName, which are deprecated since Python 3.10.
 pytestmark = pytest.mark.filterwarnings("ignore:set(Daemon|Name):DeprecationWarning")
@@ -153,6 +156,64 @@ async def test_close_twice_is_fine_and_does_not_block_the_loop(server):
     with pytest.raises(LinkError, match="is closed"):
         await link.read()
     await settle()
+
+
+HOSTILE = {
+    "a suboption that never began": b"\xff\xf0",
+    "an empty suboption": b"\xff\xfa\xff\xf0",
+    "a suboption that holds nothing": b"\xff\xfa\x2c\xff\xf0",
+    "an escaped byte in a command": b"\xff\xfa\x2c\x6b\xff\xff\xff\xf0",
+    "an unknown option": b"\xff\xfd\xff",
+}
+
+
+@pytest.mark.parametrize("noise", HOSTILE.values(), ids=HOSTILE)
+async def test_what_no_good_server_says_is_passed_over_or_ends_the_link(server, noise, capfd):
+    with closing(await open_link(server.url, 115200)) as link:
+        server.write(noise)
+        server.say(b"and now?")
+        try:
+            assert await read_all(link, 8) == b"and now?"
+        except Unplugged as gone:
+            assert "is gone" in str(gone)  # noqa: PT017  either end is right
+    await settle()
+    assert capfd.readouterr().err == ""
+
+
+async def test_a_reader_that_dies_ends_the_link_without_a_traceback(server, capfd, monkeypatch):
+    with closing(await open_link(server.url, 115200)) as link:
+        reading = asyncio.create_task(link.read())
+        monkeypatch.setattr(link._port, "_telnet_process_subnegotiation", ord)  # raises at what it is given
+        server.write(b"\xff\xfa\x2c\x6a\x00\xff\xf0")
+        async with asyncio.timeout(5):
+            with pytest.raises(Unplugged):
+                await reading
+    await settle()
+    assert capfd.readouterr().err == ""
+
+
+async def test_a_command_without_end_ends_the_link(server):
+    with closing(await open_link(server.url, 115200)) as link:
+        server.write(b"\xff\xfa" + bytes(4 * SUBOPTION_LIMIT))
+        async with asyncio.timeout(5):
+            with pytest.raises(Unplugged):
+                await link.read()
+        assert "more than" in link._port.fault
+    await settle()
+
+
+@given(data=st.binary(), cuts=st.lists(st.integers(0, 64), max_size=8))
+def test_telnet_is_read_the_same_however_it_is_cut(data, cuts):
+    stream = data.replace(b"\xff", b"\xff\xff") + b"\xff\xfa\x2c\x6a\xff\xff\xff\xf0" + b"\xff\xfb\xff" + b"end"
+    reader, heard, at = TelnetReader(), b"", 0
+    commands = []
+    for size in (*cuts, len(stream)):
+        for token in reader.feed(stream[at : at + size]):
+            heard += token["data"] or token["escaped"] or b""
+            commands += [part for part in (token["suboption"], token["option"]) if part is not None]
+        at += size
+    assert heard == data + b"end"
+    assert commands == [b"\x2c\x6a\xff\xff", b"\xff"]
 
 
 async def test_a_server_that_does_not_listen_is_unplugged():

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import re
 
 import pytest
 
@@ -49,9 +50,20 @@ async def test_order_opens_again_with_the_same_terms(manifest):
     await manifest.open_order(ORDER)
 
 
-async def test_order_with_other_terms_is_refused_and_says_which(manifest):
-    with pytest.raises(OrderDiffers, match="quantity is 1000 there and 2000 here"):
-        await manifest.open_order(dataclasses.replace(ORDER, quantity=2000))
+@pytest.mark.parametrize(
+    ("term", "value", "key"),
+    [
+        ("quantity", 2000, "[order] quantity"),
+        ("serial_format", "X{number}", "[order] serial"),
+        ("first_number", 7, "[order] first"),
+        ("product", "toaster", "[product] model"),
+        ("profile", "tls-client", "[ca] profile"),
+    ],
+)
+async def test_order_with_other_terms_is_refused_and_names_the_key_of_the_configuration(manifest, term, value, key):
+    there = getattr(ORDER, term)
+    with pytest.raises(OrderDiffers, match=re.escape(f"{key} is {there!r} there and {value!r} here")):
+        await manifest.open_order(dataclasses.replace(ORDER, **{term: value}))
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 from station.devices import Capability, DeviceState, Identity, Locks
 from station.errors import DeviceError, Garbled, NoAnswer, UnitRefused, Unplugged
 from station.line import policy
-from station.line.policy import Way
+from station.line.policy import PACE_WINDOW, Party, Way
 
 CERTIFICATE = b"a certificate"
 ALL = Capability.MAKE_KEY | Capability.READ_BACK | Capability.PROVE | Capability.LOCK | Capability.OBSERVE_LOCK
@@ -101,3 +101,33 @@ def test_more_locks_than_asked_for_are_fine():
 )
 def test_only_a_bad_moment_on_the_wire_is_tried_again(error, again):
     assert policy.may_retry(error) is again
+
+
+def test_the_hands_limit_of_new_boards_is_fine_and_one_more_is_not():
+    came = [float(second) for second in range(0, 55, 5)]  # eleven
+    policy.check_pace(came, 55.0, 12)
+    with pytest.raises(UnitRefused) as refused:
+        policy.check_pace([*came, 55.0], 59.9, 12)
+    assert refused.value.code == "slot.too_many_new_boards"
+
+
+def test_boards_of_the_minute_before_do_not_count():
+    policy.check_pace([0.0] * 12, PACE_WINDOW, 12)
+
+
+def test_a_rehearsal_may_be_as_fast_as_it_likes():
+    policy.check_pace([0.0] * 10_000, 0.0, None)
+
+
+@pytest.mark.parametrize(
+    ("party", "code"),
+    [(Party.BOARD, "step.deadline"), (Party.HSM, "hsm.no_answer"), (Party.MANIFEST, "manifest.no_answer")],
+)
+def test_a_deadline_is_told_of_the_one_who_let_it_pass(party, code):
+    error = policy.deadline_error(policy.ISSUE, party)
+    assert error.code == code
+    assert ("Leave the boards in" in error.operator) is (party is not Party.BOARD)
+
+
+def test_no_board_is_waited_for_where_the_certificate_and_the_record_are_made():
+    assert {step.name for step in policy.STEPS if step.party is not Party.BOARD} == {"issue", "pass"}

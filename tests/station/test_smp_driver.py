@@ -245,24 +245,22 @@ async def test_a_zero_return_code_beside_the_answer_is_success(board):
 # Read back.
 
 
-async def test_after_installing_only_the_leaf_crosses_the_wire(board, make_chain):
-    driver = drive(board)
-    chain = await provision(driver, make_chain)
-    assert await driver.read_back() == chain[0]
+async def test_of_a_chain_that_is_known_only_the_leaf_crosses_the_wire(board, make_chain):
+    chain = await provision(drive(board), make_chain)
+    assert await drive(board).read_back(chain) == chain[0]
     assert asked(board, Verb.CHAIN_READ) == [{"off": 0, "max": len(chain[0])}]
 
 
-async def test_another_session_reads_the_leaf_out_of_the_whole_chain(board, make_chain):
+async def test_the_leaf_is_read_out_of_a_chain_that_nobody_knows(board, make_chain):
     chain = await provision(drive(board), make_chain)
-    assert await drive(board).read_back() == chain[0]
+    assert await drive(board).read_back(None) == chain[0]
 
 
-@pytest.mark.parametrize("installed_before", [False, True])
-async def test_a_small_board_is_read_in_pieces(make_chain, installed_before):
+@pytest.mark.parametrize("is_known", [False, True])
+async def test_a_small_board_is_read_in_pieces(make_chain, is_known):
     board = ScriptedBoard(buffer=200)
-    driver = drive(board)
-    chain = await provision(driver, make_chain)
-    assert await (driver if installed_before else drive(board)).read_back() == chain[0]
+    chain = await provision(drive(board), make_chain)
+    assert await drive(board).read_back(chain if is_known else None) == chain[0]
 
 
 async def test_a_board_that_keeps_something_else_is_caught_by_its_digest(board, make_chain):
@@ -270,30 +268,30 @@ async def test_a_board_that_keeps_something_else_is_caught_by_its_digest(board, 
     leaf, issuer = await provision(driver, make_chain)
     board.chain = leaf + issuer[:-1] + bytes([issuer[-1] ^ 1])
     with pytest.raises(DeviceError, match="does not hold the chain") as differs:
-        await driver.read_back()
+        await driver.read_back([leaf, issuer])
     assert differs.value.code == "device.chain_differs"
 
 
 async def test_a_board_that_keeps_less_is_caught_by_the_length(board, make_chain):
     driver = drive(board)
-    leaf, _ = await provision(driver, make_chain)
+    leaf, issuer = await provision(driver, make_chain)
     board.chain = leaf
     with pytest.raises(DeviceError, match="length of the chain") as differs:
-        await driver.read_back()
+        await driver.read_back([leaf, issuer])
     assert differs.value.code == "device.chain_differs"
 
 
-async def test_a_wrong_digest_is_caught_when_nothing_was_installed(board, make_chain):
+async def test_a_wrong_digest_is_caught_when_nobody_knows_the_chain(board, make_chain):
     await provision(drive(board), make_chain)
     board.change(Verb.CHAIN_READ, sha=bytes(32))
     with pytest.raises(DeviceError) as differs:
-        await drive(board).read_back()
+        await drive(board).read_back(None)
     assert differs.value.code == "device.chain_differs"
 
 
 async def test_a_board_without_a_chain_is_in_the_wrong_state(board):
     with pytest.raises(DeviceError) as refused:
-        await drive(board).read_back()
+        await drive(board).read_back(None)
     assert refused.value.code == "device.wrong_state"
 
 
@@ -303,7 +301,7 @@ async def test_a_board_without_a_chain_is_in_the_wrong_state(board):
 async def test_a_proof_is_over_domain_challenge_and_leaf(board, make_chain):
     driver = drive(board)
     chain = await provision(driver, make_chain)
-    await driver.read_back()
+    await driver.read_back(chain)
     challenge = secrets.token_bytes(32)
     message, signature = await driver.prove(challenge)
     assert message == PROOF_DOMAIN + challenge + hashlib.sha256(chain[0]).digest()
@@ -338,8 +336,7 @@ async def test_a_locked_board_takes_no_chain(board, make_chain):
 async def test_a_good_unit_needs_seven_exchanges(board, make_chain):
     driver = drive(board)
     await driver.identify()
-    await provision(driver, make_chain)
-    await driver.read_back()
+    await driver.read_back(await provision(driver, make_chain))
     await driver.prove(bytes(32))
     await driver.lock(Locks.DEBUG)
     await driver.lock_state()
@@ -350,7 +347,7 @@ async def test_more_than_half_of_the_wire_is_content(board, make_chain):
     driver = drive(board)
     await driver.identify()
     chain = await provision(driver, make_chain)
-    await driver.read_back()
+    await driver.read_back(chain)
     _, signature = await driver.prove(bytes(32))
     # What any protocol has to carry: identity, CSR, chain, digests, leaf, challenge, signature.
     content = 80 + len(board.csr) + sum(map(len, chain)) + 32 + 32 + len(chain[0]) + 32 + len(signature)
@@ -388,8 +385,7 @@ async def test_one_damaged_answer_in_each_verb_is_no_failure(board, make_chain, 
 
 async def walk(driver, make_chain):
     await driver.identify()
-    await driver.install(make_chain(await driver.make_key()))
-    await driver.read_back()
+    await driver.read_back(await provision(driver, make_chain))
     await driver.prove(bytes(32))
     await driver.lock(Locks.DEBUG | Locks.CREDENTIALS)
     assert await driver.lock_state() == Locks.DEBUG | Locks.CREDENTIALS

@@ -53,8 +53,9 @@ async def provision(driver, make_chain):
     """Go the whole way and return the certificate."""
     await driver.identify()
     csr = await driver.make_key()
-    await driver.install(make_chain(csr))
-    leaf = await driver.read_back()
+    chain = make_chain(csr)
+    await driver.install(chain)
+    leaf = await driver.read_back(chain)
     message, signature = await driver.prove(bytes(32))
     certificate = x509.load_der_x509_certificate(leaf)
     certificate.public_key().verify(signature, message, ec.ECDSA(hashes.SHA256()))
@@ -80,7 +81,7 @@ async def test_a_provisioned_device_is_read_back_by_another_session(one_board, m
     async with one_board() as board:
         certificate = await walk(board, make_chain)
         with closing(await open_link(str(board.port), 115200)) as link:
-            assert x509.load_der_x509_certificate(await SmpDriver(link).read_back()) == certificate
+            assert x509.load_der_x509_certificate(await SmpDriver(link).read_back(None)) == certificate
 
 
 async def test_a_device_that_lost_power_keeps_its_key(one_board):

@@ -29,8 +29,9 @@ def drive(board):
 
 async def walk(driver, make_chain):
     await driver.identify()
-    await driver.install(make_chain(await driver.make_key()))
-    await driver.read_back()
+    chain = make_chain(await driver.make_key())
+    await driver.install(chain)
+    await driver.read_back(chain)
     await driver.prove(bytes(32))
     await driver.lock(Locks.DEBUG)
     await driver.lock_state()
@@ -160,7 +161,7 @@ async def test_a_chain_that_does_not_begin_with_a_certificate_is_refused(board, 
     board.chain = b"\x30"
     board.script(Verb.CHAIN_READ, lambda _request, answer: answer)
     with pytest.raises(DeviceError, match="bad data"):
-        await drive(board).read_back()
+        await drive(board).read_back(None)
 
 
 BOMBS = {

@@ -18,6 +18,7 @@ from hsm.ceremony import init_ca
 from hsm.testing import temporary_ca
 from station.config import OrderSection, ProductSection
 from station.devices.smp import SmpDriver
+from station.errors import UnitRefused
 from station.events import SlotState
 from station.line import policy
 from station.line.unit import UnitRun, Workshop
@@ -192,6 +193,141 @@ async def test_a_board_that_was_swapped_after_the_proof_does_not_pass(shop, told
     link.close()
     assert (end.state, end.code) == (SlotState.FAILED, "unit.swapped")
     assert history(shop, board).unit.state is UnitState.FAILED
+
+
+async def test_a_board_swapped_between_key_and_install_is_not_blamed_for_the_certificate(shop, told, monkeypatch):
+    monkeypatch.setattr(policy, "SWAP", 0.0)
+    board, other = ScriptedBoard("A"), ScriptedBoard("B")
+    link = board.plug()
+    issue = shop.authority.issue
+
+    async def swap(draft):
+        other.plug()
+        other.link = link
+        link.connect(other._hear)
+        return await issue(draft)
+
+    monkeypatch.setattr(shop.authority, "issue", swap)
+    end = await UnitRun(shop, SmpDriver(link), "1", told.append).run()
+    link.close()
+    assert (end.state, end.code, end.step) == (SlotState.FAILED, "unit.swapped", "install")
+    assert Verb.CHAIN_WRITE not in {verb for verb, _ in other.requests}
+
+
+async def test_a_board_swapped_before_its_key_gets_no_certificate_of_the_other(shop, told, monkeypatch):
+    monkeypatch.setattr(policy, "SWAP", 0.0)
+    board, other = ScriptedBoard("A"), ScriptedBoard("B")
+    link = board.plug()
+
+    def swap(_request, answer):
+        other.plug()
+        other.link = link
+        link.connect(other._hear)
+        return answer
+
+    board.script(Verb.IDENT, swap)
+    end = await UnitRun(shop, SmpDriver(link), "1", told.append).run()
+    link.close()
+    assert (end.state, end.code, end.step) == (SlotState.FAILED, "unit.swapped", "key")
+    assert not history(shop, board).issuances
+
+
+def with_other_intermediate(board, make_chain):
+    """Return the chain of a board with another certificate behind the leaf: what its flash made of it."""
+    return board.leaf + make_chain(csr_of(ec.generate_private_key(ec.SECP256R1())))[1]
+
+
+async def test_a_begun_board_with_another_chain_gets_the_right_one(shop, told, make_chain):
+    board = ScriptedBoard()
+    board.unplug_on(Verb.CHAIN_READ)
+    await run(shop, board, told)
+    right, board.chain = board.chain, with_other_intermediate(board, make_chain)
+    end = await run(shop, board, told)
+    assert (end.state, board.chain) == (SlotState.PASSED, right)
+    assert "install again" in [event.kind for event in history(shop, board).events]
+
+
+async def test_another_chain_is_installed_over_once_only(shop, told, make_chain):
+    board = ScriptedBoard()
+    board.unplug_on(Verb.CHAIN_READ)
+    await run(shop, board, told)
+    wrong = board.chain = with_other_intermediate(board, make_chain)
+
+    def keep_the_wrong_one(_request, answer):
+        board.chain = wrong
+        return answer
+
+    board.script(Verb.CHAIN_WRITE, keep_the_wrong_one)
+    board.requests.clear()
+    end = await run(shop, board, told)
+    assert (end.state, end.code) == (SlotState.FAILED, "device.chain_differs")
+    assert [verb for verb, _ in board.requests].count(Verb.CHAIN_READ) == 2
+
+
+async def test_a_locked_board_with_another_chain_is_refused(shop, told, make_chain):
+    board = ScriptedBoard()
+    board.unplug_on(Verb.LOCK_WRITE)
+    await run(shop, board, told)
+    board.chain = with_other_intermediate(board, make_chain)
+    end = await run(shop, board, told)
+    assert (end.state, end.code) == (SlotState.FAILED, "device.chain_differs")
+
+
+async def test_a_finished_board_whose_issuer_was_renewed_since_is_still_done_before(shop, told, make_chain):
+    board = ScriptedBoard()
+    await run(shop, board, told)
+    board.chain = with_other_intermediate(board, make_chain)
+    assert (await run(shop, board, told)).state is SlotState.DONE_BEFORE
+
+
+async def hang(*_arguments, **_named):
+    await asyncio.Event().wait()
+
+
+async def test_a_token_that_hangs_is_not_blamed_on_the_board(shop, told, monkeypatch):
+    monkeypatch.setattr(policy, "ISSUE", replace(policy.ISSUE, deadline=0.05))
+    monkeypatch.setattr(shop.authority, "issue", hang)
+    end = await run(shop, ScriptedBoard(), told)
+    assert (end.state, end.code, end.step) == (SlotState.FAILED, "hsm.no_answer", "issue")
+    assert end.sentence == "The HSM does not answer. Leave the boards in and call the line engineer."
+
+
+@pytest.mark.parametrize(
+    ("call", "step"), [("begin", "BEGIN"), ("reserve", "ISSUE"), ("record", "ISSUE"), ("passed", "PASS")]
+)
+async def test_a_disk_that_hangs_is_not_blamed_on_the_board(shop, told, monkeypatch, call, step):
+    monkeypatch.setattr(policy, step, replace(getattr(policy, step), deadline=0.2))
+    monkeypatch.setattr(shop.manifest, call, hang)
+    end = await run(shop, ScriptedBoard(), told)
+    assert (end.state, end.code) == (SlotState.FAILED, "manifest.no_answer")
+    assert "Leave the boards in" in end.sentence
+
+
+async def test_a_disk_that_hangs_does_not_keep_a_failure_from_the_operator(shop, told, monkeypatch):
+    monkeypatch.setattr(policy, "RECORD_FAILURE", replace(policy.RECORD_FAILURE, deadline=0.05))
+    monkeypatch.setattr(shop.manifest, "failed", hang)
+    board = ScriptedBoard()
+    board.refuse(Verb.CSR, ProvisioningError.CRYPTO)
+    assert (await run(shop, board, told)).code == "device.crypto"
+
+
+async def test_a_slot_that_admits_no_new_board_goes_on_with_a_begun_one(shop, told):
+    def admit_none():
+        raise UnitRefused("too many", code=policy.TOO_MANY_NEW)
+
+    async def run_in_a_stopped_slot(board):
+        link = board.plug()
+        try:
+            return await UnitRun(shop, SmpDriver(link), "1", told.append, admit=admit_none).run()
+        finally:
+            link.close()
+
+    begun, fresh = ScriptedBoard("A"), ScriptedBoard("B")
+    begun.unplug_on(Verb.CHAIN_READ)
+    await run(shop, begun, told)
+    assert (await run_in_a_stopped_slot(begun)).state is SlotState.PASSED
+    assert (await run_in_a_stopped_slot(fresh)).code == "slot.too_many_new_boards"
+    assert not history(shop, fresh).issuances
 
 
 @pytest.mark.parametrize("step", STEP_VERBS)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A small, bounded CBOR (RFC 8949): what SMP messages need, and no more.
  *
- * Reading goes over a request's one map in a single pass into a table of fields that the caller knows; unknown keys are
- * skipped, whatever they hold, to a fixed depth. Nothing is copied: fields point into the request. */
+ * Reading goes over a request's one map in a single pass into a table of fields that the caller knows. Unknown keys are
+ * skipped with what they hold, to a fixed depth; maps and arrays may be of indefinite length. Strings may not, known or
+ * not: they come in pieces, and a field is one piece of the request. Nothing is copied. */
 #ifndef CBOR_H
 #define CBOR_H
 

@@ -22,6 +22,7 @@ static int uart = -1;
 static uint8_t out[4096];
 static size_t out_size;
 static char link_path[4096];
+static char link_target[64]; /* where it led when we made it */
 
 void uart_open(int fd)
 {
@@ -61,6 +62,7 @@ int uart_make_pty(const char *link)
         fail(link, true);
     }
     memcpy(link_path, link, strlen(link) + 1);
+    memcpy(link_target, name, strlen(name) + 1);
     printf("%s -> %s\n", link, name);
     (void)fflush(stdout);
     return master;
@@ -68,7 +70,10 @@ int uart_make_pty(const char *link)
 
 void uart_remove_link(void)
 {
-    if (link_path[0] != '\0') {
+    char now[sizeof link_target];
+    ssize_t length = link_path[0] == '\0' ? -1 : readlink(link_path, now, sizeof now);
+    /* Another board may have taken the name meanwhile; its link stays. */
+    if (length == (ssize_t)strlen(link_target) && memcmp(now, link_target, (size_t)length) == 0) {
         (void)unlink(link_path);
     }
 }
