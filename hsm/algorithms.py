@@ -10,8 +10,12 @@ p384       ECDSA with SHA-384              RFC 5758 3.2, parameters absent
 rsa        RSASSA-PKCS1-v1_5, SHA-256      RFC 4055 5, parameters NULL
 ed25519    Ed25519                         RFC 8410 3, parameters absent
 =========  ==============================  =======================================
+
+An RSA issuer may sign with RSASSA-PSS instead (``RSA_PSS``: SHA-256, MGF1 with SHA-256, 32 octets of salt; RFC 4055 3),
+where a profile says so.
 """
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -64,6 +68,8 @@ class SignatureScheme:
     """None for a scheme that hashes by itself."""
     identifier: bytes
     """The AlgorithmIdentifier in DER."""
+    pss: bool = False
+    """RSASSA-PSS with the hash for everything, and a salt as long as the hash."""
 
 
 SCHEMES: Final[Mapping[KeyFamily, SignatureScheme]] = MappingProxyType(
@@ -75,24 +81,52 @@ SCHEMES: Final[Mapping[KeyFamily, SignatureScheme]] = MappingProxyType(
     }
 )
 
+RSA_PSS: Final = SignatureScheme(
+    hashes.SHA256(),
+    bytes.fromhex(
+        "304106092a864886f70d01010a3034a00f300d06096086480165030402010500a11c301a06092a864886f70d010108"
+        "300d06096086480165030402010500a203020120"
+    ),
+    pss=True,
+)
+
+
+def pss_padding(digest: hashes.HashAlgorithm) -> padding.PSS:
+    """Return the one PSS that we use with a hash."""
+    return padding.PSS(padding.MGF1(digest), digest.digest_size)
+
+
+_CURVES: Final = {ec.SECP256R1.name: KeyFamily.P256, ec.SECP384R1.name: KeyFamily.P384}
+
 
 def family_of(key: PublicKeyTypes) -> KeyFamily | None:
     """Return the family of a public key, or None for a key we don't know, like one on P-224."""
-    if isinstance(key, ec.EllipticCurvePublicKey):
-        match key.curve:
-            case ec.SECP256R1():
-                return KeyFamily.P256
-            case ec.SECP384R1():
-                return KeyFamily.P384
-            case _:
-                return None
-    if isinstance(key, rsa.RSAPublicKey):
-        return KeyFamily.RSA
-    return KeyFamily.ED25519 if isinstance(key, ed25519.Ed25519PublicKey) else None
+    kind = _kind_of(type(key))
+    return _CURVES.get(key.curve.name) if kind is ec.EllipticCurvePublicKey else _FAMILIES.get(kind)  # type: ignore[union-attr]
 
 
-def verify(key: PublicKey, signature: bytes, data: bytes, digest: hashes.HashAlgorithm | None) -> None:
-    """Check a signature; RSA means PKCS #1 v1.5.
+_FAMILIES: Final[Mapping[object, KeyFamily]] = MappingProxyType(
+    {rsa.RSAPublicKey: KeyFamily.RSA, ed25519.Ed25519PublicKey: KeyFamily.ED25519}
+)
+
+
+@functools.cache
+def _kind_of(kind: type) -> type | None:
+    """Return which of pyca's abstract classes a class is; to ask them costs more than all else here, so ask once."""
+    known = (ec.EllipticCurvePublicKey, rsa.RSAPublicKey, ed25519.Ed25519PublicKey)
+    return next((one for one in known if issubclass(kind, one)), None)
+
+
+@functools.cache
+def _ecdsa(name: str) -> ec.ECDSA:
+    """Return ECDSA with a hash; to make one costs as much as hashing."""
+    return ec.ECDSA(next(one for one in (hashes.SHA256(), hashes.SHA384(), hashes.SHA512()) if one.name == name))
+
+
+def verify(
+    key: PublicKey, signature: bytes, data: bytes, digest: hashes.HashAlgorithm | None, *, pss: bool = False
+) -> None:
+    """Check a signature; RSA means PKCS #1 v1.5, or with ``pss`` RSASSA-PSS.
 
     Raises:
         cryptography.exceptions.InvalidSignature: it is not the key's signature over ``data``.
@@ -103,6 +137,6 @@ def verify(key: PublicKey, signature: bytes, data: bytes, digest: hashes.HashAlg
     if digest is None:
         raise ValueError("RSA and ECDSA need a hash")
     if isinstance(key, rsa.RSAPublicKey):
-        key.verify(signature, data, padding.PKCS1v15(), digest)
+        key.verify(signature, data, pss_padding(digest) if pss else padding.PKCS1v15(), digest)
     else:
-        key.verify(signature, data, ec.ECDSA(digest))
+        key.verify(signature, data, _ecdsa(digest.name))

@@ -2,8 +2,8 @@
 
 One certificate is made in these steps, and nothing can skip one:
 
-1. ``draft`` builds it with a blank in place of the signature and lints it. The result is a ``LintedTbs``: proof that
-   these bytes were linted, good for one signature.
+1. ``draft`` builds it with a blank in place of the signature and lints it (``drafting.py``). The result is a
+   ``LintedTbs``: proof that these bytes were linted, good for one signature.
 2. The caller writes the TBS into its journal. After a crash, ``redraft`` makes a ``LintedTbs`` of journalled bytes.
 3. ``issue`` lets the token sign exactly these bytes, puts the certificate together, reads it again, and verifies the
    signature with the issuer's public key before anybody sees it: tokens have been seen to return signatures that don't
@@ -13,112 +13,31 @@ The private key is found by the public key in the issuer's certificate, so the t
 """
 
 import datetime as dt
-import hashlib
 import secrets
-import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Self
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
+from pkcs11.constants import Attribute
 
 from hsm import der
-from hsm.algorithms import SCHEMES, PublicKey, family_of, verify
-from hsm.blank import blank_key, signature_size
-from hsm.errors import IssuanceError, LintError
-from hsm.key_store import find_in_session
-from hsm.keys import AnyTokenKey
-from hsm.lint import Expected, IssuerFacts, Linter
+from hsm.algorithms import SCHEMES, PublicKey, SignatureScheme, family_of, pss_padding, verify
+from hsm.blank import signature_size
+from hsm.drafting import Drafter, LintedTbs
+from hsm.errors import IssuanceError
+from hsm.key_store import RULES, find
+from hsm.keys import AnyTokenKey, Signing
+from hsm.lint import Extra, IssuerFacts
 from hsm.profiles import Profile
-from hsm.signer import Signer
+from hsm.request import Purpose, SignRequest, message_request, rsa_request
+from hsm.signer import Again
 
-MAX_STATION_ID: Final = 127
-"""The station's number is the first octet of a serial number, which must not be negative."""
-
-MAX_SERIAL_BITS: Final = 159
-"""20 octets less the sign (RFC 5280 4.1.2.2)."""
-
-MAX_BLUEPRINTS: Final = 64
-"""Profiles that are kept prepared."""
+__all__ = ["Authority", "LintedTbs", "issue_root"]
 
 _PROBE: Final = b"hsm: is this the issuer's key? "
 """Starts what is signed to see whether key and certificate belong together; it is no DER, so no certificate either."""
-
-
-def new_serial(station_id: int) -> int:
-    """Return a fresh serial number of 16 octets: the station's number, then 120 random bits.
-
-    Args:
-        station_id: 1 to 127; two stations can't collide, and a serial tells where it was made.
-
-    Raises:
-        ValueError: the number is out of range.
-    """
-    if not 1 <= station_id <= MAX_STATION_ID:
-        raise ValueError(f"a station's number is 1 to {MAX_STATION_ID}, not {station_id}")
-    return int.from_bytes(bytes((station_id,)) + secrets.token_bytes(15))
-
-
-class LintedTbs:
-    """A TBSCertificate that passed the lint; made by ``Authority`` only, and good for one signature."""
-
-    __slots__ = ("_certificate", "_issuer", "_unspent", "serial", "spki_sha256", "tbs", "tbs_sha256")
-
-    def __init__(self, issuer: "Authority", certificate: x509.Certificate, spki: bytes) -> None:
-        self._issuer = issuer
-        self._certificate = certificate
-        self._unspent = [True]
-        self.tbs = certificate.tbs_certificate_bytes
-        """The bytes that will be signed."""
-        self.tbs_sha256 = hashlib.sha256(self.tbs).digest()
-        self.serial = certificate.serial_number
-        self.spki_sha256 = hashlib.sha256(spki).digest()
-
-    @property
-    def subject(self) -> x509.Name:
-        """The subject of the certificate to be."""
-        return self._certificate.subject
-
-    @property
-    def not_before(self) -> dt.datetime:
-        """Its start of validity."""
-        return self._certificate.not_valid_before_utc
-
-    @property
-    def not_after(self) -> dt.datetime:
-        """Its end of validity."""
-        return self._certificate.not_valid_after_utc
-
-    def spend(self, issuer: "Authority") -> bytes:
-        """Return the bytes to be signed, once.
-
-        Raises:
-            IssuanceError: it was used before, or another authority made it.
-        """
-        if issuer is not self._issuer:
-            raise IssuanceError("this draft belongs to another authority", code="issuance.foreign_draft")
-        try:
-            self._unspent.pop()  # atomic: two threads can't both succeed
-        except IndexError:
-            raise IssuanceError(
-                "this draft was used; make a new one of the journalled TBS with redraft", code="issuance.draft_spent"
-            ) from None
-        return self.tbs
-
-    def __repr__(self) -> str:
-        """Name the certificate to be."""
-        return f"<LintedTbs {self.serial:032x} {self.subject.rfc4514_string()}>"
-
-
-@dataclass(frozen=True, slots=True)
-class _Blueprint:
-    """What all certificates of one profile have in common."""
-
-    profile: Profile
-    builder: x509.CertificateBuilder
-    linter: Linter
 
 
 class Authority:
@@ -128,7 +47,14 @@ class Authority:
     chain: tuple[bytes, ...]
     """DER of the issuer's certificate and of those above it, the root left out: what a device gets after its own."""
 
-    def __init__(self, key: AnyTokenKey, issuer: x509.Certificate, above: Sequence[x509.Certificate]) -> None:
+    def __init__(
+        self,
+        key: AnyTokenKey,
+        issuer: x509.Certificate,
+        above: Sequence[x509.Certificate],
+        *,
+        extra_lint: Extra | None = None,
+    ) -> None:
         """Use ``Authority.open``."""
         self.issuer = issuer
         self.chain = tuple(
@@ -138,21 +64,26 @@ class Authority:
         )
         self._key = key
         self._public: PublicKey = key.public_key()
-        self._scheme = SCHEMES[key.family]
-        self._blank = blank_key(self._public, signature_size(self._public))
-        self._facts = _issuer_facts(issuer, key)
-        self._key_identifier = x509.AuthorityKeyIdentifier(self._facts.key_identifier, None, None)
-        self._blueprints: dict[int, _Blueprint] = {}
-        self._blueprints_lock = threading.Lock()
+        self._drafter = Drafter(_issuer_facts(issuer, key), self._public, extra=extra_lint)
 
     @classmethod
-    async def open(cls, signer: Signer, *, issuer: x509.Certificate, chain: Sequence[x509.Certificate] = ()) -> Self:
+    async def open(
+        cls,
+        signer: Signing,
+        *,
+        issuer: x509.Certificate,
+        chain: Sequence[x509.Certificate] = (),
+        rules: Mapping[Attribute, bool] = RULES,
+        extra_lint: Extra | None = None,
+    ) -> Self:
         """Find the issuer's key in the token and see that the two belong together.
 
         Args:
-            signer: logged in to the token.
+            signer: logged in to the token, or to several that hold the key (``hsm.failover``).
             issuer: the certificate of the issuing CA.
             chain: the certificates above it, its own issuer first; the root may be among them.
+            rules: what the private key must be; ``BACKED_UP`` for one that a ceremony copied.
+            extra_lint: asked when our own rules found nothing, like ``hsm.lint_pkilint.pkilint()``.
 
         Raises:
             IssuanceError: the certificate is no CA's, the chain does not fit, or the key signs wrongly.
@@ -161,8 +92,7 @@ class Authority:
         """
         public = _check_issuer(issuer)
         _check_chain(issuer, chain)
-        key = await signer.call(lambda session: find_in_session(signer, session, public))
-        authority = cls(key, issuer, chain)
+        authority = cls(await find(signer, public, rules=rules), issuer, chain, extra_lint=extra_lint)
         await authority._probe()
         return authority
 
@@ -171,7 +101,7 @@ class Authority:
         """The private key, for what else an issuer signs: CRLs, checkpoints."""
         return self._key
 
-    def draft(
+    def draft(  # noqa: PLR0913 - what a certificate is made of, by name
         self,
         profile: Profile,
         public_key: PublicKey,
@@ -179,52 +109,27 @@ class Authority:
         fields: Mapping[str, str],
         serial: int,
         now: dt.datetime,
+        names: Sequence[x509.GeneralName] = (),
+        spki: bytes | None = None,
     ) -> LintedTbs:
         """Build and lint a certificate; nothing is signed. Pure computing, safe from any thread.
 
         Args:
             profile: which kind of certificate.
             public_key: the device's, from a checked ``Csr``.
-            fields: values for the profile's templates.
+            fields: values for the profile's templates; ``shard`` for its URLs, "main" if left out.
             serial: from ``new_serial``.
             now: start of validity, with a time zone; microseconds are cut off.
+            names: what operator or request add to the profile's own names; the profile's policy decides on the sum.
+            spki: DER of the key, where the caller has it (``Csr.spki``).
 
         Raises:
             IssuanceError: the issuer is not valid now, or not long enough.
-            FieldError: a field is missing or can't stand in its place.
+            FieldError: a field is missing or can't stand in its place, or a name is not allowed.
             LintError: the certificate would break the profile.
             ValueError: ``now`` has no time zone.
         """
-        if now.tzinfo is None:
-            raise ValueError("now needs a time zone: a factory's clock is read in UTC")
-        if not 0 < serial < 1 << MAX_SERIAL_BITS:
-            raise LintError(f"the serial number {serial:x} is not positive and of 1 to 20 octets", code="serial.range")
-        start = now.astimezone(dt.UTC).replace(microsecond=0)
-        if not self._facts.not_before <= start <= self._facts.not_after:
-            raise IssuanceError(
-                f"the issuer's certificate is not valid at {start:%Y-%m-%d %H:%M:%S}Z, only from "
-                f"{self._facts.not_before:%Y-%m-%d %H:%M:%S}Z to {self._facts.not_after:%Y-%m-%d}; check the clock",
-                code="issuance.issuer_not_valid",
-            )
-        end = profile.validity.not_after(start, self._facts.not_after)
-        subject = profile.subject(fields)
-        names = profile.alternative_names.fill(fields)
-        blueprint = self._blueprint(profile)
-        builder = (
-            blueprint.builder.subject_name(subject)
-            .public_key(public_key)
-            .serial_number(serial)
-            .not_valid_before(start)
-            .not_valid_after(end)
-        )
-        if profile.subject_key_identifier:
-            builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
-        if names is not None:
-            builder = builder.add_extension(names, critical=False)
-        certificate = builder.sign(self._blank, self._scheme.hash)
-        spki = public_key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-        expected = Expected(serial, subject.public_bytes(), public_key, spki, names, start, end)
-        return self._linted(blueprint, certificate, expected)
+        return self._drafter.draft(profile, public_key, fields=fields, serial=serial, now=now, names=names, spki=spki)
 
     def redraft(self, profile: Profile, tbs: bytes, *, fields: Mapping[str, str] | None = None) -> LintedTbs:
         """Lint a TBS that was journalled before a crash, so that it can be issued.
@@ -242,14 +147,7 @@ class Authority:
             FieldError: a field is missing or can't stand in its place.
             LintError: it is not one that this authority would draft.
         """
-        try:
-            certificate = x509.load_der_x509_certificate(self._assembled(tbs, bytes(self._facts.signature_size)))
-        except (ValueError, x509.InvalidVersion) as error:
-            raise LintError("the journalled TBS can't be read", code="der.malformed", cause=error) from error
-        if certificate.tbs_certificate_bytes != tbs:
-            raise LintError("the journalled TBS is read in two ways", code="der.malformed")
-        expected = Expected() if fields is None else self._expected_again(profile, certificate, fields)
-        return self._linted(self._blueprint(profile), certificate, expected)
+        return self._drafter.redraft(profile, tbs, fields)
 
     def issued(self, certificate: bytes) -> bool:
         """Tell whether this authority's key signed a certificate (DER)."""
@@ -259,8 +157,13 @@ class Authority:
             return False
         return True
 
-    async def issue(self, draft: LintedTbs) -> bytes:
+    async def issue(self, draft: LintedTbs, *, again: Again | None = None) -> bytes:
         """Let the token sign a draft.
+
+        Args:
+            draft: from ``draft`` or ``redraft``.
+            again: awaited before the token is asked a second time, after a failure that left no signature: a journal
+                counts the try there.
 
         Returns:
             The certificate in DER, its signature verified.
@@ -269,82 +172,98 @@ class Authority:
             IssuanceError: the draft was used before, or what the token returned does not verify.
             TokenError: the token refused; ``recovery`` says what may be tried, with a ``redraft`` of the same TBS.
         """
-        tbs = draft.spend(self)
-        return self._verified(tbs, await self._key.sign_message(tbs))
+        tbs = draft.spend(self._drafter)
+        signature = await self._key.signer.sign(_request(self._key, tbs, draft.scheme), again=again)
+        return _verified(self._public, tbs, signature, draft.scheme)
 
-    def issue_blocking(self, draft: LintedTbs) -> bytes:
+    def issue_blocking(self, draft: LintedTbs, *, again: Callable[[], object] | None = None) -> bytes:
         """Do as ``issue``, and block this thread meanwhile."""
-        tbs = draft.spend(self)
-        return self._verified(tbs, self._key.sign_message_blocking(tbs))
-
-    def _expected_again(self, profile: Profile, certificate: x509.Certificate, fields: Mapping[str, str]) -> Expected:
-        """Return what ``draft`` would write at the certificate's start of validity."""
-        start = certificate.not_valid_before_utc
-        return Expected(
-            subject=profile.subject(fields).public_bytes(),
-            names=profile.alternative_names.fill(fields),
-            not_before=start,
-            not_after=profile.validity.not_after(start, self._facts.not_after),
-        )
-
-    def _linted(self, blueprint: _Blueprint, certificate: x509.Certificate, expected: Expected) -> LintedTbs:
-        findings = blueprint.linter.check(certificate, expected)
-        if findings:
-            raise LintError(
-                f"the certificate breaks profile {blueprint.profile.name!r}: "
-                + "; ".join(f"{finding.code}: {finding.message}" for finding in findings),
-                code=findings[0].code,
-                codes=", ".join(finding.code for finding in findings),
-            )
-        return LintedTbs(self, certificate, expected.spki or _spki_of(certificate))
-
-    def _blueprint(self, profile: Profile) -> _Blueprint:
-        """Return what does not change from certificate to certificate."""
-        known = self._blueprints.get(id(profile))
-        if known is None:
-            builder = x509.CertificateBuilder().issuer_name(self.issuer.subject)
-            builder = builder.add_extension(self._key_identifier, critical=False)
-            for extension, critical in profile.fixed_extensions():
-                builder = builder.add_extension(extension, critical=critical)
-            known = _Blueprint(
-                profile, builder, Linter(profile, self._facts)
-            )  # holds the profile, so that its id stays its own
-            with self._blueprints_lock:
-                if len(self._blueprints) >= MAX_BLUEPRINTS:  # somebody loads the profile anew for each certificate
-                    self._blueprints.clear()
-                self._blueprints[id(profile)] = known
-        return known
-
-    def _assembled(self, tbs: bytes, signature: bytes) -> bytes:
-        return der.join_signed(tbs, self._scheme.identifier, signature)
-
-    def _verified(self, tbs: bytes, signature: bytes) -> bytes:
-        certificate = self._assembled(tbs, signature)
-        read = x509.load_der_x509_certificate(certificate)
-        if read.tbs_certificate_bytes != tbs:
-            raise IssuanceError("the certificate does not hold the bytes that were signed", code="issuance.tbs_changed")
-        try:
-            verify(self._public, read.signature, tbs, self._scheme.hash)
-        except InvalidSignature:
-            raise IssuanceError(
-                "the token returned a signature that does not verify; nothing left the station. "
-                "Compare the token's firmware with the vendor's list of faults",
-                code="issuance.signature_invalid",
-                operator="The HSM signs wrongly. Stop the line and call the security officer.",
-            ) from None
-        return certificate
+        tbs = draft.spend(self._drafter)
+        signature = self._key.signer.sign_blocking(_request(self._key, tbs, draft.scheme), again=again)
+        return _verified(self._public, tbs, signature, draft.scheme)
 
     async def _probe(self) -> None:
         """Sign and verify something that is no certificate: better now than at the first board."""
         message = _PROBE + secrets.token_bytes(32)
-        signature = await self._key.sign_message(message)
+        signature = await self._key.sign_message(message, purpose=Purpose.PROBE)
         try:
-            verify(self._public, signature, message, self._scheme.hash)
+            verify(self._public, signature, message, self._drafter.facts.scheme.hash)
         except InvalidSignature:
             raise IssuanceError(
                 f"the key {self._key.label!r} in the token does not sign for the issuer's certificate",
                 code="issuer.key_mismatch",
             ) from None
+
+
+async def issue_root(  # noqa: PLR0913 - what a certificate is made of, by name
+    key: AnyTokenKey,
+    profile: Profile,
+    *,
+    fields: Mapping[str, str],
+    serial: int,
+    now: dt.datetime,
+    end: dt.datetime,
+    again: Again | None = None,
+) -> bytes:
+    """Let a key sign its own certificate, by a profile of a root: linted, signed, verified like any other.
+
+    Args:
+        key: in the token.
+        profile: one with ``self_signed = true``.
+        fields: values for the profile's templates.
+        serial: from ``new_serial``.
+        now: start of validity, with a time zone.
+        end: the last moment that the profile may reach.
+        again: see ``Authority.issue``.
+
+    Returns:
+        The certificate in DER.
+
+    Raises:
+        FieldError: a field is missing or can't stand in its place.
+        LintError: the certificate would break the profile.
+        IssuanceError: what the token returned does not verify.
+    """
+    public: PublicKey = key.public_key()
+    subject = profile.subject(fields)
+    facts = IssuerFacts(
+        subject=subject.public_bytes(),
+        key_identifier=x509.SubjectKeyIdentifier.from_public_key(public).digest,
+        scheme=SCHEMES[key.family],
+        signature_size=signature_size(public),
+        not_before=now.astimezone(dt.UTC).replace(microsecond=0),
+        not_after=end,
+        name=subject,
+        family=key.family,
+        self_issued=True,
+    )
+    draft = Drafter(facts, public).draft(profile, public, fields=fields, serial=serial, now=now)
+    signature = await key.signer.sign(_request(key, draft.tbs, draft.scheme), again=again)
+    return _verified(public, draft.tbs, signature, draft.scheme)
+
+
+def _request(key: AnyTokenKey, tbs: bytes, scheme: SignatureScheme) -> SignRequest:
+    if scheme.pss and scheme.hash is not None:
+        return rsa_request(key.name, tbs, pss_padding(scheme.hash), scheme.hash)
+    return message_request(key.name, tbs)
+
+
+def _verified(public: PublicKey, tbs: bytes, signature: bytes, scheme: SignatureScheme) -> bytes:
+    """Put the certificate together, and see that it is what was asked for."""
+    certificate = der.join_signed(tbs, scheme.identifier, signature)
+    read = x509.load_der_x509_certificate(certificate)
+    if read.tbs_certificate_bytes != tbs:
+        raise IssuanceError("the certificate does not hold the bytes that were signed", code="issuance.tbs_changed")
+    try:
+        verify(public, read.signature, tbs, scheme.hash, pss=scheme.pss)
+    except InvalidSignature:
+        raise IssuanceError(
+            "the token returned a signature that does not verify; nothing left the station. "
+            "Compare the token's firmware with the vendor's list of faults",
+            code="issuance.signature_invalid",
+            operator="The HSM signs wrongly. Stop the line and call the security officer.",
+        ) from None
+    return certificate
 
 
 def _check_issuer(issuer: x509.Certificate) -> PublicKey:
@@ -385,10 +304,7 @@ def _issuer_facts(issuer: x509.Certificate, key: AnyTokenKey) -> IssuerFacts:
         signature_size=signature_size(key.public_key()),
         not_before=issuer.not_valid_before_utc,
         not_after=issuer.not_valid_after_utc,
-    )
-
-
-def _spki_of(certificate: x509.Certificate) -> bytes:
-    return certificate.public_key().public_bytes(
-        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        name=issuer.subject,
+        family=key.family,
+        path_length=issuer.extensions.get_extension_for_class(x509.BasicConstraints).value.path_length,
     )

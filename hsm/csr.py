@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -28,12 +28,17 @@ from hsm.algorithms import KeyFamily, PublicKey, family_of, verify
 from hsm.errors import CsrError
 from hsm.weak_keys import weakness
 
+W = TypeVar("W", bound=x509.ExtensionType)
+
 MAX_CSR: Final = 4096
 """Bytes in a request; RSA-4096 with a long subject needs half of it."""
 
 _PEM: Final = re.compile(
     rb"\s*-----BEGIN (NEW )?CERTIFICATE REQUEST-----([0-9A-Za-z+/=\s]+)-----END (NEW )?CERTIFICATE REQUEST-----\s*"
 )
+_P256_UNCOMPRESSED: Final = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d03010703420004")
+"""How a SubjectPublicKeyInfo of P-256 begins if its point is not compressed (RFC 5480 2); the point is the rest."""
+_P256_SIZE: Final = 91
 _EC_FAMILIES: Final = frozenset({KeyFamily.P256, KeyFamily.P384})
 _RSA: Final = frozenset({KeyFamily.RSA})
 _NULL_PARAMETERS: Final[Mapping[bytes, bytes]] = MappingProxyType(
@@ -136,6 +141,34 @@ class Csr:
         except (ValueError, KeyError) as error:  # KeyError: a string type that pyca/cryptography 45 does not know
             raise CsrError("the subject of the request can't be read", cause=error) from error
 
+    @property
+    def names(self) -> tuple[x509.GeneralName, ...]:
+        """The alternative names that the request asks for.
+
+        Raises:
+            CsrError: they can't be read.
+        """
+        found = self._wish(x509.SubjectAlternativeName)
+        return () if found is None else tuple(found)
+
+    @property
+    def asks_for_ca(self) -> bool:
+        """Whether the request asks for a CA's certificate.
+
+        Raises:
+            CsrError: what it asks for can't be read.
+        """
+        found = self._wish(x509.BasicConstraints)
+        return found is not None and found.ca
+
+    def _wish(self, kind: type[W]) -> W | None:
+        try:
+            return self._request.extensions.get_extension_for_class(kind).value
+        except x509.ExtensionNotFound:
+            return None
+        except (ValueError, KeyError, x509.DuplicateExtension) as error:
+            raise CsrError("the extensions that the request asks for can't be read", reason=error) from error
+
     @classmethod
     def parse(cls, der_or_pem: bytes, *, policy: KeyPolicy = DEFAULT_POLICY) -> Self:
         """Parse and check a request.
@@ -159,7 +192,7 @@ class Csr:
         request, key = _load(der if plain is None else tlv.join_signed(parts.tbs, plain, parts.signature))
         checked = policy.check(key)
         _check_signature(request, checked, parts.tbs)
-        spki = checked.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+        spki = _spki(checked, parts.tbs)
         return cls(
             der=der,
             public_key=checked,
@@ -168,6 +201,14 @@ class Csr:
             normalised=plain is not None,
             _request=request,
         )
+
+
+def _spki(key: PublicKey, tbs: bytes) -> bytes:
+    """Return a key's SubjectPublicKeyInfo in its one DER form: the request's own bytes where they are in it."""
+    sent = tlv.parts(tbs)[2]
+    if len(sent) == _P256_SIZE and sent.startswith(_P256_UNCOMPRESSED):
+        return sent
+    return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
 def _from_pem(text: bytes) -> bytes:

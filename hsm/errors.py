@@ -15,6 +15,11 @@
     ├── FieldError         a value that goes into a certificate breaks the rules for its place
     ├── LintError          a certificate to be signed breaks the profile; carries the findings
     ├── IssuanceError      the issuer does not fit, or what the token returned is not what was asked
+    ├── RevocationError    a certificate can't be revoked, held or released
+    ├── CrlError           a CRL can't be made or published
+    ├── OcspError          a responder can't be set up, or an answer can't be made
+    ├── JournalError       the CA's journal can't be used, or refuses a row (hsm.journal.errors)
+    ├── AuditError         signatures can't be counted, or the counts can't be read
     └── CeremonyError      a CA can't be made here
 
 An error carries a dotted ``code`` that never changes, a sentence for the operator that ends with the next move, and the
@@ -78,6 +83,7 @@ RECOVERY: Final[Mapping[type[p11.PKCS11Error], Recovery]] = MappingProxyType(
         p11.SessionClosed: Recovery.RELOAD,
         p11.SessionCount: Recovery.RELOAD,
         p11.SessionHandleInvalid: Recovery.RELOAD,  # idle sessions are dropped: YubiHSM after 30 s
+        p11.UserAlreadyLoggedIn: Recovery.RELOAD,  # of a session that died without a logout
         p11.UserNotLoggedIn: Recovery.RELOAD,
         p11.DeviceRemoved: Recovery.TOKEN_GONE,
         p11.NoSuchToken: Recovery.TOKEN_GONE,
@@ -215,6 +221,38 @@ class IssuanceError(HsmError):
     """The issuer does not fit, or what the token returned is not what was asked."""
 
     code = "issuance.error"
+
+
+class RevocationError(HsmError):
+    """A certificate can't be revoked, held or released."""
+
+    code = "revocation.refused"
+
+
+class CrlError(HsmError):
+    """A CRL can't be made or published."""
+
+    code = "crl.error"
+    operator = "No new revocation list was published; the last one stays. Call the line engineer."
+
+
+class OcspError(HsmError):
+    """A responder can't be set up, or an answer can't be made."""
+
+    code = "ocsp.error"
+
+
+class JournalError(HsmError):
+    """The CA's journal can't be used, or refuses a row."""
+
+    code = "journal.error"
+
+
+class AuditError(HsmError):
+    """Signatures can't be counted, or the counts can't be read."""
+
+    code = "audit.error"
+    operator = "The count of signatures is not in order. Call the security officer."
 
 
 class CeremonyError(HsmError):

@@ -1,31 +1,44 @@
-"""The vendor's library: loaded once, initialised once, with locking.
+"""The vendor's library: loaded once, initialised once, with locking; and initialised again when a token needs it.
 
 python-pkcs11 calls ``C_Initialize(NULL)``, which tells the library that the process has one thread, and yet releases
-the GIL in every call. SoftHSM then works without mutexes and crashes under threads. So a module is finalised and
-initialised again right after it was loaded, with ``CKF_OS_LOCKING_OK`` (PKCS#11 2.40, 5.4), before any session
-exists. That goes through ctypes on the function list of the same library: the loader hands out one handle for one
-path.
+the GIL in every call. SoftHSM then works without mutexes and crashes under threads; NSS refuses such a call. So the two
+calls are made here, through ctypes on the function list of the same library (the loader hands out one handle for one
+path), with ``CKF_OS_LOCKING_OK`` (PKCS#11 2.40, 5.4) and with the text that some libraries want in ``pReserved``
+(``x-init-reserved`` in the URI, as p11-kit calls it).
 
 A module is used by any number of signers of one process. The last one that leaves finalises it; the next one
 initialises it again, and may then give it another environment.
+
+**Reloading.** Most faults of a token are cured by ``C_Finalize`` and ``C_Initialize`` only, and these end the sessions
+of every signer on the module. So a module has a *generation*. A signer remembers in which one it logged in; when the
+module's is another one, its session and handles are gone and it logs in anew. Nobody may be inside the library while
+it is finalised: each piece of work goes on inside ``using``, and ``reload`` waits until all have come out.
 """
 
 import ctypes
 import os
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, Self
 
 import pkcs11
+from pkcs11 import _pkcs11
 from pkcs11.exceptions import PKCS11Error
 
-from hsm.errors import ModuleError, SignerError
+from hsm.errors import ModuleError, Recovery, SignerError, TokenError
 from hsm.uri import TokenUri
 
 CKF_OS_LOCKING_OK: Final = 0x2
 """The library may use the locks of the operating system (PKCS#11 2.40, ``CK_C_INITIALIZE_ARGS``)."""
+
+INIT_RESERVED: Final = "x-init-reserved"
+"""Attribute of the URI whose text is handed to ``C_Initialize``."""
+
+RELOAD_PATIENCE: Final = 20.0
+"""Seconds that a reload waits for other signers to come out of the library."""
 
 FOLDERS: Final = (
     "/usr/lib/pkcs11",
@@ -44,6 +57,9 @@ FOLDERS: Final = (
 )
 """Where ``module-name`` is looked for."""
 
+_ALREADY_INITIALISED: Final = 0x191
+_ARGUMENTS_BAD: Final = 0x7
+
 
 class Library(Protocol):
     """What we use of ``pkcs11.lib``, which ships no usable types."""
@@ -55,15 +71,22 @@ class Library(Protocol):
     def library_version(self) -> tuple[int, int]:
         """Version of the vendor's library."""
 
+    @property
+    def cryptoki_version(self) -> tuple[int, int]:
+        """Version of PKCS#11 that it speaks."""
+
     def get_slots(self, token_present: bool = ...) -> list[pkcs11.Slot]:  # noqa: FBT001 - theirs
         """Return the slots."""
+
+    def initialize(self) -> None:
+        """Initialise the library."""
 
     def finalize(self) -> None:
         """Finalise the library."""
 
 
 class _InitializeArgs(ctypes.Structure):
-    """``CK_C_INITIALIZE_ARGS``."""
+    """``CK_C_INITIALIZE_ARGS``; NSS calls the field that others reserve ``LibraryParameters``, and adds one."""
 
     _fields_ = (
         ("create_mutex", ctypes.c_void_p),
@@ -71,24 +94,128 @@ class _InitializeArgs(ctypes.Structure):
         ("lock_mutex", ctypes.c_void_p),
         ("unlock_mutex", ctypes.c_void_p),
         ("flags", ctypes.c_ulong),
-        ("reserved", ctypes.c_void_p),
+        ("reserved", ctypes.c_char_p),
+        ("nss_reserved", ctypes.c_void_p),
+    )
+
+
+class TokenCounts(ctypes.Structure):
+    """``CK_TOKEN_INFO`` (PKCS#11 2.40, 3.3), for the counts that python-pkcs11 does not show."""
+
+    _fields_ = (
+        ("names", ctypes.c_ubyte * 96),
+        ("flags", ctypes.c_ulong),
+        ("max_sessions", ctypes.c_ulong),
+        ("sessions", ctypes.c_ulong),
+        ("max_rw_sessions", ctypes.c_ulong),
+        ("rw_sessions", ctypes.c_ulong),
+        ("max_pin", ctypes.c_ulong),
+        ("min_pin", ctypes.c_ulong),
+        ("public_memory", ctypes.c_ulong * 2),
+        ("private_memory", ctypes.c_ulong * 2),
+        ("versions", ctypes.c_ubyte * 4),
+        ("time", ctypes.c_ubyte * 16),
     )
 
 
 _Initialize = ctypes.CFUNCTYPE(ctypes.c_ulong, ctypes.c_void_p)
+_GetTokenInfo = ctypes.CFUNCTYPE(ctypes.c_ulong, ctypes.c_ulong, ctypes.POINTER(TokenCounts))
 
 
 class _FunctionList(ctypes.Structure):
     """The start of ``CK_FUNCTION_LIST``."""
 
-    _fields_ = (("version", ctypes.c_ubyte * 2), ("initialize", _Initialize), ("finalize", _Initialize))
+    _fields_ = (
+        ("version", ctypes.c_ubyte * 2),
+        ("initialize", _Initialize),
+        ("finalize", _Initialize),
+        ("get_info", ctypes.c_void_p),
+        ("get_function_list", ctypes.c_void_p),
+        ("get_slot_list", ctypes.c_void_p),
+        ("get_slot_info", ctypes.c_void_p),
+        ("get_token_info", _GetTokenInfo),
+    )
 
 
-@dataclass(slots=True)
-class _Loaded:
-    library: Library
+class _Loaded(_pkcs11.lib):
+    """A library of python-pkcs11 that is initialised and finalised by us.
+
+    python-pkcs11 calls its own ``initialize`` when it has loaded the library, and that is overridden here.
+    """
+
+    def __new__(cls, path: Path, reserved: str | None) -> Self:  # noqa: ARG004 - __init__ takes both
+        """Load the library; nothing of it is called yet."""
+        return super().__new__(cls, str(path))  # type: ignore[call-arg]  # compiled: it loads in __cinit__
+
+    def __init__(self, path: Path, reserved: str | None) -> None:
+        self._path = path
+        self._reserved = None if reserved is None else reserved.encode()
+        self._functions = ctypes.POINTER(_FunctionList)()
+        ctypes.CDLL(str(path)).C_GetFunctionList(ctypes.byref(self._functions))
+        super().__init__(str(path))
+
+    def initialize(self) -> None:
+        """Initialise with locks, and with the text that the URI gives."""
+        arguments = _InitializeArgs(flags=CKF_OS_LOCKING_OK, reserved=self._reserved)
+        answer = self._functions.contents.initialize(ctypes.byref(arguments))
+        if answer in {0, _ALREADY_INITIALISED}:
+            return
+        advice = "the vendor's documentation says what it needs; doctor and docs/real-hsm.md list what is known"
+        if "softhsm" in self._path.name:
+            advice = "check SOFTHSM2_CONF, and directories.tokendir in that file"
+        elif answer == _ARGUMENTS_BAD and self._reserved is None:
+            advice = f"it may want a text at its start: add {INIT_RESERVED}=... to the URI (docs/real-hsm.md)"
+        raise ModuleError(
+            f"{self._path} can't be initialised: C_Initialize answered 0x{answer:08x}; {advice}",
+            code="module.initialise",
+            answer=f"0x{answer:08x}",
+        )
+
+    def finalize(self) -> None:
+        """Finalise; what it answers changes nothing: it was finalised behind our back, or the device is gone."""
+        self._functions.contents.finalize(None)
+
+    def token_counts(self, slot_id: int) -> TokenCounts | None:
+        """Return the counts of a token, or None if it does not tell."""
+        counts = TokenCounts()
+        return None if self._functions.contents.get_token_info(slot_id, ctypes.byref(counts)) else counts
+
+
+@dataclass(slots=True, eq=False)
+class _Shared:
+    """A loaded library and those who use it."""
+
+    library: _Loaded
     environment: dict[str, str]
-    users: int
+    reserved: str | None
+    users: int = 0
+    generation: int = 0
+    inside: int = 0
+    reloading: bool = False
+    turned: threading.Condition = field(default_factory=threading.Condition)
+
+
+class _Using:
+    """Surrounds each piece of work, so it is written to be quick."""
+
+    __slots__ = ("_shared",)
+
+    def __init__(self, shared: _Shared) -> None:
+        self._shared = shared
+
+    def __enter__(self) -> None:
+        shared = self._shared
+        with shared.turned:
+            while shared.reloading:
+                shared.turned.wait()
+            shared.inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        shared = self._shared
+        with shared.turned:
+            shared.inside -= 1
+            if shared.reloading:
+                shared.turned.notify_all()
 
 
 FORKED: Final = "the HSM's library does not survive fork; start child processes with spawn"
@@ -96,33 +223,86 @@ FORKED: Final = "the HSM's library does not survive fork; start child processes 
 
 _lock = threading.Lock()
 _forked = False
-_loaded: Final[dict[str, _Loaded]] = {}
+_shared: Final[dict[str, _Shared]] = {}
 
 
 class Module:
     """One use of a module; ``close`` it."""
 
-    def __init__(self, path: Path, library: Library) -> None:
+    def __init__(self, path: Path, shared: _Shared) -> None:
         """Use ``open_module``."""
         self.path = path
-        self.library = library
+        self._shared = shared
+        self._using = _Using(shared)
         self._open = True
 
-    def close(self) -> None:
-        """Leave the module; the last one finalises it."""
+    @property
+    def library(self) -> Library:
+        """The library, for work inside ``using``."""
+        library: Library = self._shared.library
+        return library
+
+    @property
+    def generation(self) -> int:
+        """How often the module was reloaded in this process."""
+        return self._shared.generation
+
+    @property
+    def shared_by(self) -> int:
+        """How many use the module in this process."""
+        return self._shared.users
+
+    def using(self) -> AbstractContextManager[None]:
+        """Keep the library from being finalised inside a ``with`` block."""
+        return self._using
+
+    def reload(self, generation: int) -> None:
+        """Finalise and initialise, unless somebody did so since ``generation``. Not from inside ``using``.
+
+        Raises:
+            TokenError: another signer's call hangs in the library (``module.busy``).
+            ModuleError: the library can't be initialised.
+        """
+        shared = self._shared
+        with shared.turned:
+            shared.turned.wait_for(lambda: not shared.reloading)
+            if shared.generation != generation:
+                return
+            shared.reloading = True  # nobody enters any more
+            if not shared.turned.wait_for(lambda: not shared.inside, RELOAD_PATIENCE):
+                shared.reloading = False
+                shared.turned.notify_all()
+                raise TokenError(
+                    f"{self.path} can't be reloaded: a call of another signer hangs in it; restart the station",
+                    code="module.busy",
+                    operator="The HSM hangs. Stop the station, unplug the HSM for ten seconds, start again.",
+                    recovery=Recovery.RELOAD,
+                )
+        try:
+            shared.library.finalize()
+            shared.library.initialize()
+        finally:
+            with shared.turned:
+                shared.generation += 1
+                shared.reloading = False
+                shared.turned.notify_all()
+
+    def token_counts(self, slot_id: int) -> TokenCounts | None:
+        """Return what a token says about sessions, or None."""
+        counts: TokenCounts | None = self._shared.library.token_counts(slot_id)
+        return counts
+
+    def close(self, *, finalise: bool = True) -> None:
+        """Leave the module; the last one finalises it, unless a call hangs in it (``finalise=False``)."""
         with _lock:
             if not self._open:
                 return
             self._open = False
-            loaded = _loaded[str(self.path)]
-            loaded.users -= 1
-            if loaded.users == 0:
-                del _loaded[str(self.path)]
-                try:
-                    loaded.library.finalize()
-                except PKCS11Error:
-                    # It was finalised behind our back, or the device is gone: nothing is left to be undone.
-                    return
+            self._shared.users -= 1
+            if self._shared.users == 0 and _shared.get(str(self.path)) is self._shared:
+                del _shared[str(self.path)]
+                if finalise and not self._shared.inside:
+                    self._shared.library.finalize()
 
 
 def module_path(uri: TokenUri) -> Path:
@@ -150,12 +330,18 @@ def module_path(uri: TokenUri) -> Path:
     raise ModuleError("the URI names no PKCS#11 module: add ?module-path=/path/to/module.so", code="module.missing")
 
 
-def open_module(path: Path, environment: Mapping[str, str]) -> Module:
+def init_reserved(uri: TokenUri) -> str | None:
+    """Return the text for ``C_Initialize`` that a URI gives, or None."""
+    return dict(uri.vendor).get(INIT_RESERVED)
+
+
+def open_module(path: Path, environment: Mapping[str, str], reserved: str | None = None) -> Module:
     """Load and initialise a module, or join those who use it already.
 
     Args:
         path: the shared library.
         environment: variables that the library reads when it is initialised; they are set in this process.
+        reserved: text for ``C_Initialize``.
 
     Raises:
         ModuleError: it can't be loaded or initialised, or is in use with another environment.
@@ -164,26 +350,25 @@ def open_module(path: Path, environment: Mapping[str, str]) -> Module:
     if _forked:
         raise SignerError(FORKED, code="signer.forked")
     with _lock:
-        loaded = _loaded.get(str(real))
-        if loaded is None:
+        shared = _shared.get(str(real))
+        if shared is None:
             os.environ.update(environment)
-            loaded = _Loaded(_load(real), dict(environment), 0)
-            _loaded[str(real)] = loaded
-        elif any(os.environ.get(name) != value for name, value in environment.items()):
+            shared = _Shared(_load(real, reserved), dict(environment), reserved)
+            _shared[str(real)] = shared
+        elif shared.reserved != reserved or any(os.environ.get(name) != value for name, value in environment.items()):
             raise ModuleError(
                 f"{real} is in use in this process with another environment; close the other signers first",
                 code="module.environment",
-                in_use=loaded.environment,
+                in_use=shared.environment,
                 wanted=dict(environment),
             )
-        loaded.users += 1
-        return Module(real, loaded.library)
+        shared.users += 1
+        return Module(real, shared)
 
 
-def _load(path: Path) -> Library:
+def _load(path: Path, reserved: str | None) -> _Loaded:
     try:
-        library: Library = pkcs11.lib(str(path))
-        _initialise_with_locking(path)
+        return _Loaded(path, reserved)
     except (PKCS11Error, OSError, AttributeError) as error:
         asks = "SOFTHSM2_CONF, and directories.tokendir in that file" if "softhsm" in path.name else "of the vendor"
         raise ModuleError(
@@ -191,26 +376,13 @@ def _load(path: Path) -> Library:
             f"check the path and the environment ({asks})",
             code="module.load",
         ) from error
-    return library
-
-
-def _initialise_with_locking(path: Path) -> None:
-    functions = ctypes.POINTER(_FunctionList)()
-    ctypes.CDLL(str(path)).C_GetFunctionList(ctypes.byref(functions))
-    functions.contents.finalize(None)
-    arguments = _InitializeArgs(flags=CKF_OS_LOCKING_OK)
-    answer = functions.contents.initialize(ctypes.byref(arguments))
-    if answer:
-        raise ModuleError(
-            f"{path} refuses to work with threads: C_Initialize answered 0x{answer:08x}", code="module.initialise"
-        )
 
 
 def _after_fork() -> None:
     """Let a forked child load nothing (PKCS#11 2.40, 5.4: the library's state belongs to the parent)."""
     global _lock, _forked  # noqa: PLW0603 - the state of the process
     _lock = threading.Lock()  # another thread of the parent may have held it
-    _forked = _forked or bool(_loaded)
+    _forked = _forked or bool(_shared)
 
 
 os.register_at_fork(after_in_child=_after_fork)

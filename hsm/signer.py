@@ -1,4 +1,4 @@
-"""The one thread that owns every PKCS#11 call of one token.
+"""The one thread that owns every PKCS#11 call of one token, and heals it.
 
 Threads don't make a token faster (SoftHSM serialises P-256, small HSMs do one thing at a time), and sessions, handles
 and logins are easy to get wrong between them. So a ``Signer`` has one thread and one session, and everybody else
@@ -6,66 +6,61 @@ hands it work: a coroutine awaits ``call`` or ``sign``, a ceremony uses ``call_b
 it came.
 
 Waking an event loop costs as much as a P-256 signature. While a queue of quick signatures lasts, results are collected
-and handed over together, at most ``BATCH`` of them and at most ``BATCH_SECONDS`` late.
+and handed over together (``hsm.jobs``).
+
+::
+
+                error that a reload may cure               wrong PIN, key that is not what it was
+    AWAKE ─────────────────────────────────────► ASLEEP ───────────────────────────────────────► REFUSED
+      ▲  ◄────────────────────────────────────── │    ▲                        (a human is needed)
+      │    reload: drop handles, finalise,       │    │ the call came back
+      │    initialise, find token, PIN flags,    │    │
+      │    log in once, find keys, sign a probe  │   HUNG ◄──── no answer in ``Timing.answer``
+      │
+      └── idle for ``Timing.keepalive``: one cheap call
+
+- The reload is tried at once, then every ``Timing.reload`` seconds, whether somebody waits or not; never after a PIN
+  error. ``sign`` waits for the first try, and fails at once while tries are in vain: whoever has patience awaits
+  ``awake``. Other work fails at once.
+- A signature is asked for again where the first try provably failed: the token answered with an error, so there is no
+  signature. Before it is, ``again`` is awaited: that is where a journal counts the second try.
+- A call that hangs can't be interrupted. Callers are told, further work is refused at once; when the call comes back
+  after all, its result is thrown away and the token is reloaded.
+
+What a token is asked is written down in ``hsm.port``; ``hsm.fake_token`` is one that fails on demand.
 """
 
 import asyncio
 import atexit
 import getpass
 import os
-import queue
-import threading
-import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
-from contextlib import suppress
+from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Self, TypeVar
 
-from pkcs11.exceptions import PKCS11Error
-
-from hsm.errors import PinError, SignerError, TokenError, from_token
-from hsm.module import FORKED, Module, module_path, open_module
-from hsm.pin import Pin, PinKind, PinSource
-from hsm.token import Session, TokenFacts, find_token, log_in
+from hsm.counting import SignatureCounts
+from hsm.errors import HsmError, Recovery, TokenError
+from hsm.health import State, Tries
+from hsm.jobs import Job
+from hsm.key_rules import KeyFacts
+from hsm.pin import PinKind, PinSource
+from hsm.pkcs11_token import Pkcs11Token
+from hsm.port import Login, TokenPort
+from hsm.request import KeyName, SignRequest
+from hsm.timing import Timing
+from hsm.token import Session, TokenFacts, read_pin
 from hsm.uri import TokenUri
+from hsm.worker import Worker
 
 T = TypeVar("T")
 
-BATCH: Final = 16
-"""Results that are handed to an event loop together."""
-
-BATCH_SECONDS: Final = 0.002
-"""How late a result may be handed over because others follow."""
-
-QUICK_SECONDS: Final = 0.0005
-"""A signature that took longer is handed over at once: on a slow token there is nothing to save."""
-
-_Outcome = tuple["asyncio.Future[Any] | Future[Any]", Any, BaseException | None]
+Again = Callable[[], Awaitable[object]]
+"""Called before a signature is asked for once more; what it raises ends the matter."""
 
 _open_signers: "weakref.WeakSet[Signer]" = weakref.WeakSet()
-_tokens_in_use: set[tuple[str, str, str]] = set()
-_tokens_lock = threading.Lock()
-
-
-class _Job:
-    """Work for the signer's thread; the future belongs to ``loop``, or to a blocked thread if that is None."""
-
-    __slots__ = ("future", "loop", "quick", "work")
-
-    def __init__(
-        self,
-        work: Callable[[Session], Any],
-        future: "asyncio.Future[Any] | Future[Any]",
-        loop: asyncio.AbstractEventLoop | None,
-        *,
-        quick: bool,
-    ) -> None:
-        self.work = work
-        self.future = future
-        self.loop = loop
-        self.quick = quick
 
 
 class Signer:
@@ -74,25 +69,15 @@ class Signer:
     Usable from any thread and from several event loops at once. After ``close`` every call raises ``SignerError``.
     """
 
-    token: TokenFacts
-    """As the token described itself right before the login."""
     uri: TokenUri
 
-    def __init__(self, uri: TokenUri, module: Module) -> None:
-        """Use ``Signer.open``."""
+    def __init__(self, uri: TokenUri, worker: Worker) -> None:
+        """Use ``Signer.open``, or ``Signer.on`` for a port of your own."""
         self.uri = uri
-        self._module = module
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._submitting = threading.Lock()
-        self._gathered: dict[asyncio.AbstractEventLoop, list[_Job]] = {}
-        self._closed = False
-        self._forked = False
-        self._session: Session = None
-        self._claim: tuple[str, str, str] | None = None
-        self._thread = threading.Thread(target=self._run, name="hsm-signer", daemon=True)
+        self._worker = worker
 
     @classmethod
-    def open(
+    def open(  # noqa: PLR0913 - each by name
         cls,
         uri: TokenUri,
         *,
@@ -100,6 +85,9 @@ class Signer:
         environment: Mapping[str, str] = MappingProxyType({}),
         writable: bool = False,
         ask: Callable[[str], str] = getpass.getpass,
+        timing: Timing | None = None,
+        counts: Path | None = None,
+        may_be_absent: bool = False,
     ) -> Self:
         """Load the module, find the token, log in once. Blocks.
 
@@ -109,20 +97,63 @@ class Signer:
             environment: variables that the module reads, like ``SOFTHSM2_CONF``.
             writable: keys may be made and destroyed; a ceremony needs it, a station does not.
             ask: asks a human for a PIN (``pin-source=prompt:``).
+            timing: how long it waits for what.
+            counts: folder where each signature is counted before the token is asked (``hsm.counting``).
+            may_be_absent: if the token is not there, or does not work, begin asleep and wait for it.
 
         Raises:
             ModuleError: the module can't be used.
             TokenError: the token is missing, ambiguous, answers with an error, or this process has a signer on it.
             PinError: no PIN, or the token refuses it.
+            AuditError: signatures can't be counted there.
         """
+        port = Pkcs11Token(uri, environment)
+        return cls.on(
+            port,
+            uri,
+            pin=pin,
+            writable=writable,
+            ask=ask,
+            timing=timing,
+            counts=counts,
+            may_be_absent=may_be_absent,
+        )
+
+    @classmethod
+    def on(  # noqa: PLR0913 - each by name
+        cls,
+        port: TokenPort,
+        uri: TokenUri,
+        *,
+        pin: PinSource | None = None,
+        writable: bool = False,
+        ask: Callable[[str], str] = getpass.getpass,
+        timing: Timing | None = None,
+        counts: Path | None = None,
+        may_be_absent: bool = False,
+    ) -> Self:
+        """Do as ``open``, with a port of the caller's."""
         source = pin or uri.pin_source
-        signer = cls(uri, open_module(module_path(uri), environment))
+        attended = source is None or source.kind is PinKind.PROMPT
+        worker = Worker(port, uri.token or uri.serial or "?", timing or Timing())
+        signer = cls(uri, worker)
         try:
-            signer._thread.start()
-            signer.token = signer.call_blocking(lambda _: signer._claim_token())
-            secret = _read_pin(signer.token, source, ask)
-            attended = source is None or source.kind is PinKind.PROMPT
-            signer.call_blocking(lambda _: signer._log_in(secret, attended=attended, writable=writable))
+            worker.counts = None if counts is None else SignatureCounts(counts)
+            worker.start()
+            try:
+                worker.token = signer._open_with(port.connect)
+            except TokenError as error:
+                if not may_be_absent or error.recovery is Recovery.PERMANENT:
+                    raise
+                secret = None if source is None else source.read(token=signer.name, ask=ask)
+                worker.login = Login(secret, attended=False, writable=writable)
+                worker.health.fell_asleep(error)
+                worker.look()
+            else:
+                secret = read_pin(worker.token, source, ask)
+                worker.login = Login(secret, attended=attended, writable=writable)
+                signer._open_with(lambda: port.log_in(worker.login))
+                worker.health.woke()
         except BaseException:
             signer.close()
             raise
@@ -130,6 +161,62 @@ class Signer:
         return signer
 
     # -- the callers' side
+
+    @property
+    def token(self) -> TokenFacts:
+        """The token as it described itself right before the last login.
+
+        Raises:
+            TokenError: it was never seen.
+        """
+        if self._worker.token is None:
+            raise self._worker.health.error(self.name)
+        return self._worker.token
+
+    @property
+    def port(self) -> TokenPort:
+        """The token's port; its calls are for the signer's thread, in ``call``."""
+        return self._worker.port
+
+    @property
+    def name(self) -> str:
+        """The token's label, as far as it is known."""
+        return self._worker.name
+
+    @property
+    def state(self) -> State:
+        """How the token is."""
+        return self._worker.health.state
+
+    @property
+    def trouble(self) -> HsmError | None:
+        """What put the token to sleep; None while it is awake."""
+        return self._worker.health.cause
+
+    @property
+    def unavailable(self) -> HsmError | None:
+        """What a caller would be told now; None while the token is awake."""
+        return None if self._worker.health.awake else self._worker.health.error(self.name)
+
+    @property
+    def stays_away(self) -> bool:
+        """Whether the last try to reload it was in vain."""
+        return self._worker.health.in_vain
+
+    @property
+    def reloads_ended(self) -> int:
+        """How many tries to reload have come to an end; for ``awake``."""
+        return self._worker.health.ended
+
+    @property
+    def reloads(self) -> int:
+        """How often the module was reloaded for this token."""
+        return self._worker.health.reloads
+
+    @property
+    def waiting(self) -> int:
+        """Pieces of work that wait or are being done, about."""
+        return self._worker.waiting
 
     async def call(self, work: Callable[[Session], T]) -> T:
         """Run ``work(session)`` on the signer's thread.
@@ -140,43 +227,119 @@ class Signer:
 
         Raises:
             SignerError: the signer is closed.
+            TokenError: the token is asleep; the work was not begun.
         """
-        return await self._submit_from_loop(work, quick=False)
-
-    async def sign(self, work: Callable[[Session], T]) -> T:
-        """Do as ``call``, for work that is one signature: its result may be handed over with others."""
-        return await self._submit_from_loop(work, quick=True)
+        result: T = await self._submit_from_loop(work)
+        return result
 
     def call_blocking(self, work: Callable[[Session], T]) -> T:
         """Do as ``call``, and block this thread meanwhile."""
-        if threading.current_thread() is self._thread:
-            return work(self._session)
-        future: Future[T] = Future()
-        self._submit(_Job(work, future, None, quick=False))
-        return future.result()
+        if self._worker.is_here:
+            return work(self.port.session)
+        result: T = self._submit_blocking(work)
+        return result
+
+    async def find(self, key: KeyName) -> KeyFacts:
+        """Find a private key by its public half, and hold it to its rules.
+
+        Raises:
+            KeyMissing: the token does not hold it.
+            KeyUnfit: it breaks a rule.
+            TokenError: the token refused, or is asleep.
+        """
+        facts: KeyFacts = await self._submit_from_loop(lambda _: self._worker.find_here(key).facts)
+        return facts
+
+    def find_blocking(self, key: KeyName) -> KeyFacts:
+        """Do as ``find``, and block this thread meanwhile."""
+        return self.call_blocking(lambda _: self._worker.find_here(key).facts)
+
+    async def sign(self, request: SignRequest, *, again: Again | None = None) -> bytes:
+        """Make one signature; a token that fails is healed meanwhile, and asked once more.
+
+        Args:
+            request: what to sign, by which key.
+            again: awaited before the token is asked once more.
+
+        Returns:
+            The signature as it stands in a certificate; it is not verified here.
+
+        Raises:
+            TokenError: the token refused, is asleep and could not be healed, or hangs.
+            PinError: it was to be healed, and its PIN is refused.
+            KeyMissing, KeyUnfit: the key is not there, or not what it must be.
+            SignerError: the signer is closed.
+        """
+        tries = Tries(self._worker.health)
+        await self._ready()
+        while True:
+            if tries.begins_again() and again is not None:
+                await again()
+            try:
+                return await self.sign_once(request)
+            except HsmError as error:
+                await self._wait(tries.failed(error))
+
+    def sign_blocking(self, request: SignRequest, *, again: Callable[[], object] | None = None) -> bytes:
+        """Do as ``sign``, and block this thread meanwhile."""
+        if self._worker.is_here:
+            return self.sign_once_blocking(request)
+        if not self._is_ready():
+            self.awake_blocking()
+        tries = Tries(self._worker.health)
+        while True:
+            if tries.begins_again() and again is not None:
+                again()
+            try:
+                return self.sign_once_blocking(request)
+            except HsmError as error:
+                self._wait_blocking(tries.failed(error))
+
+    async def sign_once(self, request: SignRequest) -> bytes:
+        """Make one signature, without waiting for a token that is asleep and without a second try."""
+        return request.finish(await self._submit_from_loop(request))
+
+    def sign_once_blocking(self, request: SignRequest) -> bytes:
+        """Do as ``sign_once``, and block this thread meanwhile."""
+        if self._worker.is_here:
+            return request.finish(self._worker.sign_here(request))
+        return request.finish(self._submit_blocking(request))
+
+    async def awake(self, *, since: int | None = None) -> None:
+        """Return when the token works; wait for the next try to reload it, and raise what that came to.
+
+        Args:
+            since: ``reloads_ended`` when the trouble began: a try that ended since is not waited for once more.
+
+        Raises:
+            HsmError: it is still asleep, hangs, needs a human, or the signer is closed.
+        """
+        await self._wait(since)
+
+    def awake_blocking(self, *, since: int | None = None) -> None:
+        """Do as ``awake``, and block this thread meanwhile."""
+        self._wait_blocking(since)
+
+    def next_try(self, since: int | None = None) -> "Future[None] | None":
+        """Return what ends with the next try to reload; None if the token is awake. ``since`` is as for ``awake``.
+
+        Raises:
+            HsmError: a human is needed, or the signer is closed.
+        """
+        future = self._worker.health.wait(self.name, None, since)
+        self._worker.look()
+        assert not isinstance(future, asyncio.Future)  # noqa: S101 - made without a loop
+        return future
 
     def close(self) -> None:
         """Finish the work that was handed in, log out, end the thread. May be called again."""
-        if self._forked:
-            return
-        with self._submitting:
-            first, self._closed = not self._closed, True
-            for gathered in self._gathered.values():
-                for job in gathered:
-                    self._jobs.put(job)
-            self._gathered.clear()
-            if first:
-                self._jobs.put(None)
-        if self._thread.is_alive() and threading.current_thread() is not self._thread:
-            self._thread.join()
-        if first:
+        if self._worker.close():
             _open_signers.discard(self)
-            self._module.close()
 
     @property
     def closed(self) -> bool:
         """Whether ``close`` was called."""
-        return self._closed
+        return self._worker.closed
 
     def __enter__(self) -> Self:
         """Return the signer."""
@@ -190,143 +353,55 @@ class Signer:
 
     def __repr__(self) -> str:
         """Name the token, and nothing secret."""
-        label = self.token.label if hasattr(self, "token") else "?"
-        return f"<Signer {label!r}{' closed' if self._closed else ''}>"
+        said = " closed" if self.closed else "" if self.state is State.AWAKE else f" {self.state.value}"
+        return f"<Signer {self.name!r}{said}>"
 
-    async def _submit_from_loop(self, work: Callable[[Session], T], *, quick: bool) -> T:
+    async def _wait(self, since: int | None) -> None:
+        future = self._worker.health.wait(self.name, asyncio.get_running_loop(), since)
+        if future is None:
+            return
+        self._worker.look()
+        assert isinstance(future, asyncio.Future)  # noqa: S101 - made for this loop
+        try:
+            await asyncio.wait_for(future, self._worker.timing.reload + self._worker.timing.heal)
+        except TimeoutError:
+            raise self._worker.health.error(self.name) from None
+
+    def _wait_blocking(self, since: int | None) -> None:
+        future = self.next_try(since)
+        if future is None:
+            return
+        try:
+            future.result(self._worker.timing.reload + self._worker.timing.heal)
+        except TimeoutError:
+            raise self._worker.health.error(self.name) from None
+
+    async def _ready(self) -> None:
+        """Wait for a token that has just fallen asleep; refuse one that stays asleep."""
+        if self._is_ready():
+            return
+        await self.awake()
+
+    def _is_ready(self) -> bool:
+        health = self._worker.health
+        if health.in_vain:
+            raise health.error(self.name)
+        return health.state is not State.ASLEEP
+
+    async def _submit_from_loop(self, work: Callable[[Session], Any] | SignRequest) -> Any:  # noqa: ANN401 - the work's
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
-        self._submit(_Job(work, future, loop, quick=quick))
+        future: asyncio.Future[Any] = loop.create_future()
+        self._worker.submit(Job(work, future, loop))
         return await future
 
-    def _submit(self, job: _Job) -> None:
-        if self._forked:
-            raise SignerError(FORKED, code="signer.forked")
-        with self._submitting:
-            if self._closed:
-                raise SignerError("the signer is closed")
-            if job.loop is None:
-                self._jobs.put(job)
-                return
-            # What is wanted in one turn of a loop is handed in together at its end: one waking of the thread for all.
-            gathered = self._gathered.setdefault(job.loop, [])
-            gathered.append(job)
-            if len(gathered) == 1:
-                job.loop.call_soon(self._hand_in, job.loop)
+    def _submit_blocking(self, work: Callable[[Session], Any] | SignRequest, *, opening: bool = False) -> Any:  # noqa: ANN401
+        future: Future[Any] = Future()
+        self._worker.submit(Job(work, future, None, opening=opening))
+        return future.result()
 
-    def _hand_in(self, loop: asyncio.AbstractEventLoop) -> None:
-        with self._submitting:
-            for job in self._gathered.pop(loop, ()):
-                self._jobs.put(job)
-
-    # -- the thread's side
-
-    def _run(self) -> None:
-        results = _Results()
-        while (job := self._jobs.get()) is not None:
-            if not job.quick:
-                results.hand_over()
-            started = time.monotonic()
-            if not job.future.cancelled():  # otherwise nobody waits for it any more
-                result, error = _do(job.work, self._session)
-                if job.loop is None:
-                    _settle(job.future, result, error)
-                else:
-                    results.add(job.loop, (job.future, result, error))
-                del result, error  # an idle signer holds on to nobody's values
-            slow = time.monotonic() - started > QUICK_SECONDS
-            del job
-            if slow or self._jobs.empty() or results.due():
-                results.hand_over()
-        results.hand_over()
-        self._log_out()
-
-    def _claim_token(self) -> TokenFacts:
-        facts = TokenFacts.of(find_token(self._module.library, self.uri))
-        claim = (str(self._module.path), facts.label, facts.serial)
-        with _tokens_lock:
-            if claim in _tokens_in_use:
-                raise TokenError(
-                    f"this process has a signer on token {facts.label!r} already: share it; a login counts per process",
-                    code="token.in_use",
-                )
-            _tokens_in_use.add(claim)
-            self._claim = claim
-        return facts
-
-    def _log_in(self, pin: Pin | None, *, attended: bool, writable: bool) -> None:
-        token = find_token(self._module.library, self.uri)
-        self._session = log_in(token, pin, attended=attended, writable=writable)
-
-    def _log_out(self) -> None:
-        if self._session is not None:
-            try:
-                self._session.close()
-            except PKCS11Error:
-                # The session died before us; the module is finalised when its last user leaves.
-                self._session = None
-            self._session = None
-        with _tokens_lock:
-            if self._claim is not None:
-                _tokens_in_use.discard(self._claim)
-
-
-class _Results:
-    """Results on their way to event loops; only the signer's thread touches them."""
-
-    def __init__(self) -> None:
-        self._waiting: dict[asyncio.AbstractEventLoop, list[_Outcome]] = {}
-        self._count = 0
-        self._since = 0.0
-
-    def add(self, loop: asyncio.AbstractEventLoop, outcome: _Outcome) -> None:
-        if not self._count:
-            self._since = time.monotonic()
-        self._waiting.setdefault(loop, []).append(outcome)
-        self._count += 1
-
-    def due(self) -> bool:
-        return self._count >= BATCH or (self._count > 0 and time.monotonic() - self._since > BATCH_SECONDS)
-
-    def hand_over(self) -> None:
-        for loop, outcomes in self._waiting.items():
-            with suppress(RuntimeError):  # the loop is closed: nobody waits there any more
-                loop.call_soon_threadsafe(_settle_all, outcomes)
-        self._waiting.clear()
-        self._count = 0
-
-
-def _read_pin(token: TokenFacts, source: PinSource | None, ask: Callable[[str], str]) -> Pin | None:
-    if source is not None:
-        return source.read(token=token.label, ask=ask)
-    if token.login_required and not token.pin_pad:
-        raise PinError(f"token {token.label!r} wants a PIN: add &pin-source=file:/path to its URI", code="pin.missing")
-    return None
-
-
-def _do(work: Callable[[Session], Any], session: Session) -> tuple[Any, BaseException | None]:
-    try:
-        return work(session), None
-    except PKCS11Error as error:
-        ours = from_token(error, "using the token")
-        ours.__cause__ = error
-        return None, ours
-    except BaseException as error:  # noqa: BLE001 - it is raised where the work was asked for
-        return None, error
-
-
-def _settle(future: "asyncio.Future[Any] | Future[Any]", result: object, error: BaseException | None) -> None:
-    if future.done():
-        return  # its task was cancelled
-    if error is not None:
-        future.set_exception(error)
-    else:
-        future.set_result(result)
-
-
-def _settle_all(outcomes: list[_Outcome]) -> None:
-    for outcome in outcomes:
-        _settle(*outcome)
+    def _open_with(self, work: Callable[[], T]) -> T:
+        result: T = self._submit_blocking(lambda _: work(), opening=True)
+        return result
 
 
 def _close_all() -> None:
@@ -336,7 +411,7 @@ def _close_all() -> None:
 
 def _poison() -> None:
     for signer in list(_open_signers):
-        signer._forked = True  # noqa: SLF001 - same module
+        signer._worker.forked = True  # noqa: SLF001 - same module
 
 
 atexit.register(_close_all)

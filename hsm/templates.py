@@ -43,6 +43,8 @@ class AttributeRule:
     most: int
     """Characters at most."""
     least: int = 1
+    pattern: str = ""
+    """What the whole value has to be (a regular expression), where a profile says so."""
 
 
 _UTF8: Final = StringType.UTF8
@@ -121,22 +123,25 @@ def _value(name: str, values: Mapping[str, str]) -> str:
     return value
 
 
-def name_attribute(name: str, value: str) -> "NameAttribute[str]":
+def name_attribute(name: str, value: str, rule: AttributeRule | None = None) -> "NameAttribute[str]":
     """Make one attribute of a subject.
 
     Args:
-        name: a key of ``ATTRIBUTES``.
+        name: a key of ``ATTRIBUTES``, or what a profile calls its own attribute.
         value: what stands there.
+        rule: how it is written, for an attribute that is the profile's own.
 
     Raises:
-        FieldError: ``field.characters`` or ``field.length``.
+        FieldError: ``field.characters``, ``field.length`` or ``field.pattern``.
     """
-    rule = ATTRIBUTES[name]
+    rule = rule or ATTRIBUTES[name]
     if not rule.least <= len(value) <= rule.most:
         raise FieldError(
             f"{name} takes {rule.least} to {rule.most} characters, not {len(value)}: {value!r}", code="field.length"
         )
     check_string(name, value, rule.type)
+    if rule.pattern and not re.fullmatch(rule.pattern, value):
+        raise FieldError(f"{name} has to be {rule.pattern}, not {value!r}", code="field.pattern")
     return NameAttribute(rule.oid, value)
 
 

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from hsm.algorithms import SCHEMES, KeyKind, PublicKey, family_of
-from hsm.ceremony import init_ca
+from hsm.ceremony import TokenChoice, init_ca
 from hsm.signer import Signer
 from hsm.uri import TokenUri
 from softhsm import SoftHsm, make_tokens
@@ -33,6 +33,7 @@ __all__ = [
     "ROOT_TOKEN",
     "SoftHsm",
     "TemporaryCa",
+    "ceremony_tokens",
     "make_csr",
     "make_tokens",
     "open_signer",
@@ -55,6 +56,17 @@ class TemporaryCa:
 def open_signer(softhsm: SoftHsm, label: str, *, writable: bool = False) -> Signer:
     """Log in to a token that ``make_tokens`` made."""
     return Signer.open(TokenUri.parse(softhsm.uri(label)), environment=softhsm.environment, writable=writable)
+
+
+def ceremony_tokens(directory: Path, names: Sequence[str]) -> dict[str, TokenChoice]:
+    """Make tokens that take the place of those of a ceremony's file.
+
+    Args:
+        directory: for ``make_tokens``.
+        names: what the file calls its tokens (``Plan.used_tokens``); the tokens are labelled so.
+    """
+    softhsm = make_tokens(directory, names)
+    return {name: TokenChoice(TokenUri.parse(softhsm.uri(name)), softhsm.environment) for name in names}
 
 
 @contextmanager

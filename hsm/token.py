@@ -7,6 +7,7 @@ human at a prompt.
 """
 
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Self, TypeAlias
 
@@ -16,7 +17,7 @@ from pkcs11.exceptions import PKCS11Error
 
 from hsm.errors import PinError, Recovery, TokenError, from_token
 from hsm.module import Library
-from hsm.pin import Pin
+from hsm.pin import Pin, PinSource
 from hsm.uri import TokenUri
 
 Session: TypeAlias = Any
@@ -47,6 +48,8 @@ class TokenFacts:
     pin_final_try: bool
     """One more wrong PIN locks the token."""
     pin_locked: bool
+    has_random: bool = True
+    """It has a random generator."""
 
     @classmethod
     def of(cls, token: pkcs11.Token) -> Self:
@@ -63,6 +66,7 @@ class TokenFacts:
             pin_count_low=bool(flags & TokenFlag.USER_PIN_COUNT_LOW),
             pin_final_try=bool(flags & TokenFlag.USER_PIN_FINAL_TRY),
             pin_locked=bool(flags & TokenFlag.USER_PIN_LOCKED),
+            has_random=bool(flags & TokenFlag.RNG),
         )
 
 
@@ -123,15 +127,17 @@ def _fits(library: Library, slot: pkcs11.Slot, facts: TokenFacts, uri: TokenUri)
     return uri.library_version in {None, str(major), f"{major}.{minor}"}
 
 
-def check_login_allowed(facts: TokenFacts, *, attended: bool) -> None:
+def check_login_allowed(facts: TokenFacts, *, attended: bool, again: bool = False) -> None:
     """Refuse a login that could do harm.
 
     Args:
         facts: as read just now.
         attended: a human types the PIN.
+        again: the PIN was right when the token was opened, and nobody watches now.
 
     Raises:
-        PinError: the token is locked, or one wrong PIN away from it and nobody watches.
+        PinError: the token is locked; or it is one wrong PIN away from that, or somebody gave a wrong one since it was
+            opened, and nobody watches.
     """
     if facts.pin_locked:
         raise PinError(
@@ -144,9 +150,29 @@ def check_login_allowed(facts: TokenFacts, *, attended: bool) -> None:
             f"token {facts.label!r} has one try left before it locks; log in once by hand with pin-source=prompt:",
             code="pin.final_try",
         )
+    if again and facts.pin_count_low:
+        raise PinError(
+            f"somebody gave token {facts.label!r} a wrong PIN while the station ran; the station does not log in again "
+            "by itself. Find out who, then start it again",
+            code="pin.count_low",
+            operator="Somebody tried a wrong PIN on the HSM. Call the security officer.",
+        )
 
 
-def log_in(token: pkcs11.Token, pin: Pin | None, *, attended: bool, writable: bool) -> Session:
+def read_pin(token: TokenFacts, source: PinSource | None, ask: Callable[[str], str]) -> Pin | None:
+    """Fetch the PIN of a token; None for one that needs none, or has a PIN pad.
+
+    Raises:
+        PinError: the source can't be read, or there is none.
+    """
+    if source is not None:
+        return source.read(token=token.label, ask=ask)
+    if token.login_required and not token.pin_pad:
+        raise PinError(f"token {token.label!r} wants a PIN: add &pin-source=file:/path to its URI", code="pin.missing")
+    return None
+
+
+def log_in(token: pkcs11.Token, pin: Pin | None, *, attended: bool, writable: bool, again: bool = False) -> Session:
     """Open the anchor session.
 
     Args:
@@ -154,6 +180,7 @@ def log_in(token: pkcs11.Token, pin: Pin | None, *, attended: bool, writable: bo
         pin: None for a token that needs none, or has a PIN pad.
         attended: a human typed the PIN.
         writable: the session may make and destroy keys.
+        again: after a reload; see ``check_login_allowed``.
 
     Raises:
         PinError: refused by the token, or refused before and therefore not tried (``pin.refused_before``).
@@ -162,7 +189,7 @@ def log_in(token: pkcs11.Token, pin: Pin | None, *, attended: bool, writable: bo
     facts = TokenFacts.of(token)
     if pin is None and not (facts.login_required and facts.pin_pad):
         return _open(token, facts, None, writable=writable)
-    check_login_allowed(facts, attended=attended)
+    check_login_allowed(facts, attended=attended, again=again)
     if pin is None:
         return _open(token, facts, pkcs11.PROTECTED_AUTH, writable=writable)
     fingerprint = (facts.label, token.serial, pin.digest(_salt))

@@ -74,8 +74,22 @@ class Summary:
         return self.passed * 60 / self.seconds if self.seconds else 0.0
 
 
-Watch = Callable[[SlotChanged], None]
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something about the station as a whole, beside its slots."""
+
+    subject: str
+    """What it is about, always the same word: ``crl``."""
+    sentence: str
+    code: str = ""
+    """Dotted error code; empty when all is well."""
+    at: float = 0.0
+    """Monotonic seconds (``time.monotonic``)."""
 
 
-def ignore(_event: SlotChanged) -> None:
+Event = SlotChanged | Notice
+Watch = Callable[[Event], None]
+
+
+def ignore(_event: Event) -> None:
     """Watch nothing."""

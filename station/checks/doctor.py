@@ -4,7 +4,6 @@ It logs in to the token once, with the PIN of the configuration, and signs one p
 (two processes on one SoftHSM token break each other) and its ports, so then both are left alone.
 """
 
-import asyncio
 import os
 import shutil
 import socket
@@ -14,26 +13,25 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from cryptography import x509
 from cryptography.hazmat.backends.openssl import backend
 
-from hsm import Authority, HsmError, Profile, Signer, TokenFacts, TokenUri, find_key, read_facts
-from station.checks import preflight
+from hsm.durable import WriterLock
+from hsm.durable.opening import open_for_reading
+from hsm.profiles import Profile
+from station.checks import preflight, tokens
 from station.checks.findings import Finding, Level, fail, ok, warn
 from station.config import Config, load
 from station.errors import ManifestError
 from station.manifest import CLOCK_TOLERANCE, ManifestLocked, ManifestReader
-from station.manifest.lock import WriterLock
-from station.manifest.opening import open_for_reading
+from station.manifest.schema import MANIFEST
 from station.ports.slots import SlotMap
 from station.ports.uevent import present_ports
-from station.token import open_token
 
 SYNCS: Final = 25
 """How often the disk is timed; the middle one counts."""
@@ -50,7 +48,6 @@ NO_SPACE: Final = 100 << 20
 CONNECT_SECONDS: Final = 2.0
 """How long a TCP port has time to answer."""
 
-_EXPIRES_SOON: Final = timedelta(days=30)
 _SLOTS: Final = "slot "
 
 
@@ -69,8 +66,8 @@ def examine(path: Path) -> Iterator[Finding]:
     yield from _clock(config)
     yield from _order(config)
     try:
-        with WriterLock(config.station.manifest.resolve()):
-            yield from _token(config)
+        with WriterLock(config.station.manifest.resolve(), MANIFEST):
+            yield from tokens.examine(config)
             yield from _ports(config)
     except ManifestLocked as error:
         holder = error.facts.get("holder", "?")
@@ -131,7 +128,7 @@ def _clock(config: Config) -> Iterator[Finding]:
         yield ok("clock", f"{now:%Y-%m-%d %H:%M:%S} UTC; no manifest to compare it with yet")
         return
     try:
-        database, _ = open_for_reading(config.station.manifest)
+        database, _ = open_for_reading(MANIFEST, config.station.manifest)
     except ManifestError as error:
         yield fail("manifest", str(error), "name another file in [station] manifest, or put this one right")
         return
@@ -167,67 +164,6 @@ def _order(config: Config) -> Iterator[Finding]:
         yield warn("order", f"{terms.name} is complete: all {terms.quantity} serials are taken", "begin the next order")
     else:
         yield ok("order", f"{terms.name}: {found.reserved} of {terms.quantity} serials are taken")
-
-
-def _token(config: Config) -> Iterator[Finding]:
-    issuer = preflight.read_certificate(config.ca.certificate)
-    root = preflight.read_certificate(config.ca.root)
-    try:
-        signer = open_token(TokenUri.parse(config.ca.token), config.ca.environment)
-    except HsmError as error:
-        yield fail("token", str(error), "")
-        return
-    with signer:
-        yield _token_facts(signer.token)
-        yield _pin(signer.token)
-        if isinstance(issuer, str) or isinstance(root, str):
-            yield warn("key", "not examined: there is no issuer certificate yet", preflight.CA_MISSING)
-            return
-        try:
-            yield _key(signer, issuer)
-            asyncio.run(Authority.open(signer, issuer=issuer, chain=(root,)))
-        except HsmError as error:
-            yield fail("key", str(error), "")
-            return
-        yield ok("signature", "the key signed a probe, and the issuer certificate verified it")
-        yield _lifetime(config, issuer)
-
-
-def _token_facts(token: TokenFacts) -> Finding:
-    return ok("token", f"{token.label}: {token.manufacturer} {token.model}, serial {token.serial}")
-
-
-def _pin(token: TokenFacts) -> Finding:
-    """Say what the token tells about PIN tries; PKCS#11 has no number, only flags."""
-    if token.pin_locked:
-        return fail("PIN", "locked", "let the security officer set a new PIN")
-    if token.pin_final_try:
-        return fail("PIN", "had one try left before this one", "find out who tried wrong ones")
-    if token.pin_count_low:
-        return warn("PIN", "somebody gave a wrong one since the last right one", "find out who")
-    return ok("PIN", "right, and no wrong one was given since the last time")
-
-
-def _key(signer: Signer, issuer: x509.Certificate) -> Finding:
-    public = issuer.public_key()
-    facts = read_facts(find_key(signer, public))  # type: ignore[arg-type]  # another kind of key is not found
-    said = {
-        is_set: [name.lower() for name, value in facts.attributes.items() if value is is_set]
-        for is_set in (True, False)
-    }
-    return ok("key", f"'{facts.label}' is the issuer's: {', '.join(said[True])}; not {', '.join(said[False])}")
-
-
-def _lifetime(config: Config, issuer: x509.Certificate) -> Finding:
-    """Compare the end of the certificates that will be made with the issuer's."""
-    now, end = datetime.now(UTC), issuer.not_valid_after_utc
-    try:
-        leaf = Profile.load(config.ca.profile).validity.not_after(now, end)
-    except HsmError as error:
-        return fail("lifetime", str(error), "make an issuer that lives longer, or choose another profile")
-    if end < now + _EXPIRES_SOON:
-        return warn("lifetime", f"the issuer ends on {end:%Y-%m-%d}", "plan the next key ceremony")
-    return ok("lifetime", f"a certificate made now ends on {leaf:%Y-%m-%d}, its issuer on {end:%Y-%m-%d}")
 
 
 def _ports(config: Config) -> Iterator[Finding]:

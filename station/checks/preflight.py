@@ -20,6 +20,7 @@ from hsm.module import module_path
 from hsm.pin import PinKind
 from station.checks.findings import Finding, fail, ok, warn
 from station.config import Config, SlotConfig, load, problems
+from station.config.certificates import ROOT_STAYS, is_root
 from station.manifest import OrderTerms
 from station.ports.slots import SlotMap
 from station.ports.uevent import present_ports
@@ -41,7 +42,7 @@ def examine(path: Path) -> Iterator[Finding]:
     config = load(path)
     yield ok("configuration", f"{path}: order {config.order.name} of {config.order.quantity} units")
     yield from _environment(config)
-    yield from _token(config)
+    yield from _tokens(config)
     yield from _certificates(config)
     yield from _profile(config)
     yield from _folders(config)
@@ -72,36 +73,41 @@ def _lost_tokens(configuration: Path) -> str | None:
     return found[1] if found and not Path(found[1]).is_dir() else None
 
 
-def _token(config: Config) -> Iterator[Finding]:
-    uri = TokenUri.parse(config.ca.token)
+def _tokens(config: Config) -> Iterator[Finding]:
+    """Look at each token's URI; those after the first say ``module 2``, ``PIN source 2`` and so on."""
+    sections = [config.ca.tokens, *(issuer.tokens for issuer in config.issuers)]
+    uris = [uri for section in sections for uri in section.uris]
+    for number, uri in enumerate(uris, start=1):
+        yield from _token(TokenUri.parse(uri), "" if number == 1 else f" {number}")
+
+
+def _token(uri: TokenUri, number: str) -> Iterator[Finding]:
     try:
-        yield ok("module", str(module_path(uri)))
+        yield ok(f"module{number}", str(module_path(uri)))
     except HsmError as error:
-        yield fail("module", str(error), "")
-    source = uri.pin_source
+        yield fail(f"module{number}", str(error), "")
+    source, check = uri.pin_source, f"PIN source{number}"
     if source is None:
-        yield warn(
-            "PIN source", "the token's URI names none", "add &pin-source=file:/path, unless the token has a PIN pad"
-        )
+        yield warn(check, "the token's URI names none", "add &pin-source=file:/path, unless the token has a PIN pad")
     elif source.kind is PinKind.FILE:
-        yield _pin_file(Path(source.where))
+        yield _pin_file(check, Path(source.where))
     elif source.kind is PinKind.ENVIRONMENT and source.where not in os.environ:
-        yield warn("PIN source", f"the variable {source.where} is not set here", "set it where 'station run' starts")
+        yield warn(check, f"the variable {source.where} is not set here", "set it where 'station run' starts")
     else:
-        yield ok("PIN source", str(source))
+        yield ok(check, str(source))
 
 
-def _pin_file(path: Path) -> Finding:
+def _pin_file(check: str, path: Path) -> Finding:
     """Look at a PIN file from outside."""
     try:
         status = path.stat()
     except OSError as error:
-        return fail("PIN source", f"{path}: {error.strerror}", "make the file, mode 0600, or correct pin-source")
+        return fail(check, f"{path}: {error.strerror}", "make the file, mode 0600, or correct pin-source")
     if status.st_mode & (stat.S_IRWXO | stat.S_IWGRP):
-        return fail("PIN source", f"{path} is open to others", f"chmod 600 {path}")
+        return fail(check, f"{path} is open to others", f"chmod 600 {path}")
     if not os.access(path, os.R_OK):
-        return fail("PIN source", f"{path} can't be read by this user", "run as the file's owner, or change its owner")
-    return ok("PIN source", f"file {path}, closed to others")
+        return fail(check, f"{path} can't be read by this user", "run as the file's owner, or change its owner")
+    return ok(check, f"file {path}, closed to others")
 
 
 def read_certificate(path: Path) -> x509.Certificate | str:
@@ -133,7 +139,10 @@ def _certificates(config: Config) -> Iterator[Finding]:
     except (InvalidSignature, ValueError, TypeError):
         yield fail("chain", f"{config.ca.certificate} is not signed by {config.ca.root}", "name the right pair in [ca]")
     else:
-        yield ok("chain", "the root signed the issuer")
+        if is_root(issuer):
+            yield fail("chain", f"{config.ca.certificate}: {ROOT_STAYS}", "")
+        else:
+            yield ok("chain", "the root signed the issuer")
     if config.rehearsal is not None and not is_worthless(issuer):
         yield fail(
             "rehearsal",

@@ -7,6 +7,12 @@ import click
 from cryptography import x509
 
 from hsm import KeyKind, TokenUri, init_ca
+from station.cli.ca_audit import audit
+from station.cli.ca_ceremony import ceremony
+from station.cli.ca_crl import crl
+from station.cli.ca_issue import issue, profiles, sign_batch
+from station.cli.ca_ocsp import ocsp
+from station.cli.ca_revoke import hold_command, release_command, revoke_command, revoked_command
 from station.cli.certificate import facts_of, lines_of
 from station.cli.commands import Group, json_option
 from station.cli.output import print_fields, print_json
@@ -23,6 +29,15 @@ station ca init --name 'Acme Devices' --out ca/ \\
 @click.group("ca", cls=Group, examples=["station ca init --help", "station ca show ca/*.pem"])
 def ca() -> None:
     """Make and look at the certificate authority."""
+
+
+ca.add_command(audit)
+ca.add_command(ceremony)
+ca.add_command(profiles)
+ca.add_command(issue)
+ca.add_command(sign_batch)
+for command in (revoke_command, hold_command, release_command, revoked_command, crl, ocsp):
+    ca.add_command(command)
 
 
 @ca.command(

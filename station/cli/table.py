@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from station.cli.view import REHEARSAL, STOPPING, sentence_of
-from station.events import SlotChanged, SlotState, Summary
+from station.events import Event, Notice, SlotChanged, SlotState, Summary
 
 REFRESH_HZ: Final = 4
 """Drawings a second: enough for a running clock, and cheap beside the line's own work."""
@@ -111,6 +111,7 @@ class LiveTable:
     ) -> None:
         self._rows = {name: _Row(SlotChanged(slot=name, state=SlotState.EMPTY)) for name in slots}
         self._counters = Counters()
+        self._notices: dict[str, Notice] = {}
         self._console = console
         self._is_rehearsal = rehearsal
         self._clock = clock
@@ -136,8 +137,11 @@ class LiveTable:
         self._has_footer = kind is not None
         self._live.stop()
 
-    def __call__(self, event: SlotChanged) -> None:
+    def __call__(self, event: Event) -> None:
         """Take an event; the next drawing shows it."""
+        if isinstance(event, Notice):
+            self._notices = {**self._notices, event.subject: event}
+            return
         row = self._rows.get(event.slot, _Row(SlotChanged(slot=event.slot, state=SlotState.EMPTY)))
         self._rows[event.slot] = row.after(event)
         self._counters.take(event)
@@ -158,6 +162,7 @@ class LiveTable:
         rows = list(self._rows.values())
         is_narrow = options.max_width < WIDE
         advice = [line for row in rows if is_narrow and (line := _advice(row.event))]
+        advice += [_notice(notice) for notice in self._notices.values()]
         room = options.max_height - _LINES_AROUND - sum(line.cell_len // options.max_width + 1 for line in advice)
         shown, hidden = _fitting(rows, max(room, options.max_height // 2)) if self._live.is_started else (rows, 0)
         parts: list[Table | Text] = []
@@ -234,3 +239,9 @@ def _advice(event: SlotChanged) -> Text | None:
     if event.state in (SlotState.EMPTY, SlotState.RUNNING, SlotState.PASSED) or not event.sentence:
         return None
     return Text.assemble((f"{event.slot} {LOOKS[event.state][0]} ", LOOKS[event.state][1]), _said(event))
+
+
+def _notice(notice: Notice) -> Text:
+    """Return the line for something that no slot is about."""
+    code = f" [{notice.code}]" if notice.code else ""
+    return Text(f"{notice.subject}: {notice.sentence}{code}", "bold red" if notice.code else "dim")

@@ -10,6 +10,7 @@ import click
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from hsm.serials import serial_text
 from station.cli.commands import Group, config_option, json_option
 from station.cli.output import print_columns, print_fields, print_json
 from station.cli.root import EXIT_FAILURE
@@ -25,7 +26,6 @@ from station.manifest import (
     UnitRecord,
     UnitState,
 )
-from station.manifest.rows import serial_text
 
 
 @click.group("unit", cls=Group, examples=["station unit list --state failed", "station unit show SN000001"])

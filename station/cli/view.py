@@ -9,7 +9,7 @@ from typing import Final, Protocol, Self
 import click
 
 from station.cli.output import discard_stdout, json_line
-from station.events import SlotChanged, Summary
+from station.events import Event, Notice, Summary
 
 REHEARSAL: Final = "REHEARSAL: the boards are virtual; no unit of this run is real"
 
@@ -28,7 +28,7 @@ class View(Protocol):
     ) -> None:
         """Show the last state and let go of the terminal."""
 
-    def __call__(self, event: SlotChanged) -> None:
+    def __call__(self, event: Event) -> None:
         """Take an event."""
 
     def stopping(self) -> None:
@@ -69,11 +69,15 @@ class LineLog(_Log):
         self._is_rehearsal = rehearsal
         self._now = now
 
-    def __call__(self, event: SlotChanged) -> None:
+    def __call__(self, event: Event) -> None:
         """Write a line; before the first one, what kind of run it is."""
         if self._is_rehearsal:
             self._write(REHEARSAL)
             self._is_rehearsal = False
+        if isinstance(event, Notice):
+            code = f" [{event.code}]" if event.code else ""
+            self._write(f"{self._now():%H:%M:%S}  {event.subject}: {event.sentence}{code}")
+            return
         board = event.product_serial or event.hardware_id
         parts = [f"{self._now():%H:%M:%S}", f"slot {event.slot}", event.state.value, event.step, board]
         end = f": {event.sentence}" if event.sentence else ""
@@ -99,8 +103,12 @@ class JsonLog(_Log):
     def __init__(self, *, now: Callable[[], datetime] = lambda: datetime.now().astimezone()) -> None:
         self._now = now
 
-    def __call__(self, event: SlotChanged) -> None:
-        """Write an object with ``event`` = ``slot``."""
+    def __call__(self, event: Event) -> None:
+        """Write an object with ``event`` = ``slot`` or ``notice``."""
+        if isinstance(event, Notice):
+            facts = {"subject": event.subject, "sentence": event.sentence, "code": event.code}
+            self._write(json_line({"event": "notice", "time": self._now(), **facts}))
+            return
         self._write(
             json_line(
                 {

@@ -1,9 +1,11 @@
 """``station.toml``: what it may say, where its mistakes are, and how a new one is made.
 
-Open first: ``sections.py``, what each section means and what is refused. ``section.py`` and ``lines.py`` find the line
-number of a mistake; ``folder.py`` makes the folder of a new line.
+Open first: ``sections.py``, what each section means and what is refused. ``section.py`` reads with
+``hsm.toml``, which finds the line number of a mistake; ``folder.py`` makes the folder of a new line.
 """
 
+from station.config.crl import CrlSection, span
+from station.config.issuers import IssuerSection, TokensSection
 from station.config.sections import (
     BAUD_RATES,
     MAX_REHEARSAL_BOARDS,
@@ -24,12 +26,16 @@ __all__ = [
     "MAX_REHEARSAL_BOARDS",
     "CaSection",
     "Config",
+    "CrlSection",
+    "IssuerSection",
     "OrderSection",
     "ProductSection",
     "RehearsalSection",
     "SlotConfig",
     "StationSection",
+    "TokensSection",
     "load",
     "problems",
     "profiles",
+    "span",
 ]

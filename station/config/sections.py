@@ -9,7 +9,7 @@ import difflib
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
@@ -18,7 +18,9 @@ from urllib.parse import urlsplit
 
 from firmware_tools.provisioning_group import Locks
 from hsm import TokenUri, UriError
-from station.config.section import Document, Section, nearest
+from station.config.crl import CrlSection, read_crl_section
+from station.config.issuers import IssuerSection, TokensSection, read_issuer, read_tokens
+from station.config.section import Document, Section, nearest, parse
 from station.errors import ConfigError
 
 BAUD_RATES: Final = (
@@ -104,6 +106,15 @@ class CaSection:
     """Name of a profile of ``hsm.profiles``, or the path of a TOML file."""
     environment: Mapping[str, str]
     """What the PKCS#11 module needs in its environment."""
+    journal: Path = Path("ca/ca.db")
+    """The CA's journal: what it signs besides the units' certificates, and what it revokes."""
+    tokens: TokensSection = field(default_factory=lambda: TokensSection(()))
+    """The token, and further ones that hold the same key."""
+
+    @property
+    def signatures(self) -> Path:
+        """Folder where each signature is counted, beside the journal."""
+        return self.journal.parent / "signatures"
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +178,10 @@ class Config:
     slots: tuple[SlotConfig, ...]
     """Empty only in a rehearsal, where each virtual board is a slot."""
     rehearsal: RehearsalSection | None
+    crl: CrlSection | None = None
+    """None: the station publishes no revocation lists."""
+    issuers: tuple[IssuerSection, ...] = ()
+    """Issuing CAs besides that of ``[ca]``."""
 
 
 def load(path: Path) -> Config:
@@ -212,21 +227,24 @@ def _open(path: Path) -> Document:
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise ConfigError(f"{path}: can't be read ({reason}); check its owner and mode", path=path) from None
-    return Document.parse(text, name=min(str(path), os.path.relpath(path), key=len))
+    return parse(text, name=min(str(path), os.path.relpath(path), key=len))
 
 
 def _read(document: Document, path: Path) -> Config:
     """Read every section; what is wrong is collected in ``document.problems``, and the value then means nothing."""
     folder = path.absolute().parent
     top = document.top
+    ca = _ca(top.section("ca", example='token = "pkcs11:…"'), folder)
     config = Config(
         path=path.absolute(),
         station=_station(top.section("station", example="id = 1"), folder),
-        ca=_ca(top.section("ca", example='token = "pkcs11:…"'), folder),
+        ca=ca,
         order=_order(top.section("order", example='name = "WO-1001" and quantity = 500')),
         product=_product(top.section("product", example='model = "…" and locks = ["debug", "credentials"]')),
         slots=tuple(_slot(section, folder) for section in top.sections("slot")),
         rehearsal=_rehearsal(top.table("rehearsal"), folder) if top.has("rehearsal") else None,
+        crl=read_crl_section(top.table("crl"), folder) if top.has("crl") else None,
+        issuers=tuple(read_issuer(section, folder, ca.root) for section in top.sections("issuer")),
     )
     if not config.slots and config.rehearsal is None and not top.has("slot"):
         top.complain("slot", "there is no [[slot]]; add one for each board cable ('station slots suggest' prints them)")
@@ -266,6 +284,8 @@ def _ca(section: Section, folder: Path) -> CaSection:
         root=folder / section.text("root", "ca/root.pem", limit=4096),
         profile=profile,
         environment=_environment(section, folder),
+        journal=folder / section.text("journal", "ca/ca.db", limit=4096),
+        tokens=read_tokens(section, token),
     )
     section.close()
     return value

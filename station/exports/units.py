@@ -22,8 +22,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from firmware_tools.provisioning_group import Locks
+from hsm.serials import serial_text
 from station.manifest import PassedUnit
-from station.manifest.rows import serial_text
 
 COLUMNS: Final = (
     "product_serial",

@@ -9,39 +9,43 @@ manifest's thread and the token's thread all answer: an HSM or a disk that hangs
 """
 
 import asyncio
+import gc
 import logging
 import signal
+import sys
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager, suppress
 from datetime import UTC, datetime
-from pathlib import Path
-
-from cryptography import x509
 
 from firmware_tools.build import build_device
 from firmware_tools.virtual_line import VirtualLine
 from firmware_tools.wire import Wire
-from hsm import Authority, HsmError, Profile, Signer, TokenUri
+from hsm import Authority, HsmError, Profile
 from station.checks.findings import Level
 from station.checks.preflight import WORTHLESS, is_worthless, order_terms, validity
 from station.config import Config, RehearsalSection, SlotConfig
+from station.config.certificates import load_certificate, load_issuer
 from station.errors import ConfigError, LinkError, StationError
 from station.events import SlotState, Summary, Watch, ignore
+from station.line.crl_schedule import CrlSchedule
 from station.line.sd_notify import notify, watchdog_interval
 from station.line.slot_worker import SlotWorker
-from station.line.unit import Workshop
+from station.line.workshop import Workshop
 from station.manifest import Manifest
 from station.ports.hotplug import Hotplug, PortEvent, PortEventKind, hotplug_for
 from station.ports.slots import SlotMap
 from station.ports.transcript_folder import TranscriptFolder
-from station.token import open_token
+from station.signing import opened_issuers
 
 LOG = logging.getLogger(__name__)
 
 GRACE = 30.0
 """Seconds that boards in work get to finish after the first signal."""
+
+SWITCH_INTERVAL = 0.0005
+"""Seconds that the manifest's or the token's thread may keep the interpreter while boards wait for an answer."""
 
 ONCE_PATIENCE = 3.0
 """Seconds that ``once`` waits for a port to appear before it counts a slot as empty."""
@@ -55,6 +59,7 @@ def run_station(
     Raises:
         StationError, HsmError, FirmwareToolsError: the line can't be opened; nothing has been begun.
     """
+    sys.setswitchinterval(SWITCH_INTERVAL)
     return asyncio.run(run_line(config, once=once, watch=on_event, on_stop=on_stop))
 
 
@@ -66,6 +71,7 @@ async def run_line(
         shop = await stack.enter_async_context(opened(config))
         if config.rehearsal is not None:
             await stack.enter_async_context(_virtual_line(config.rehearsal, config.product.model))
+        gc.freeze()  # what start-up made stays: the collector need not look at it again, board after board
         line = _Line(config, shop, watch, on_stop)
         with _signals(line):
             return await line.run(hotplug_for(line.slots), once=once)
@@ -74,7 +80,7 @@ async def run_line(
 @asynccontextmanager
 async def opened(config: Config) -> AsyncIterator[Workshop]:
     """Open manifest, token and authority, checked in the order in which a fault costs least."""
-    issuer, root = _certificate(config.ca.certificate), _certificate(config.ca.root)
+    issuer, root = load_issuer(config.ca.certificate), load_certificate(config.ca.root)
     if config.rehearsal is not None and not is_worthless(issuer):
         raise ConfigError(
             f"{config.path}: virtual boards would get certificates of a real CA; delete [rehearsal], or take a CA whose"
@@ -88,39 +94,16 @@ async def opened(config: Config) -> AsyncIterator[Workshop]:
     profile = Profile.load(config.ca.profile)
     with closing(Manifest.open(config.station.manifest)) as manifest:
         await manifest.open_order(order_terms(config, profile))
-        uri = TokenUri.parse(config.ca.token)
-        with closing(await _signer(uri, config.ca.environment)) as signer:
-            authority = await Authority.open(signer, issuer=issuer, chain=(root,))
+        async with opened_issuers(config) as issuers:
             yield Workshop(
                 manifest=manifest,
-                authority=authority,
+                authority=issuers.issuers[0].authority,
                 profile=profile,
                 product=config.product,
                 order=config.order,
                 station_id=config.station.id,
+                issuers=issuers,
             )
-
-
-async def _signer(uri: TokenUri, environment: Mapping[str, str]) -> Signer:
-    """Open the token. A human is asked for the PIN on the main thread: only there ctrl-C reaches the question."""
-    source = uri.pin_source
-    is_main = threading.current_thread() is threading.main_thread()
-    if source is None or not source.attended or not is_main:
-        return await asyncio.to_thread(open_token, uri, environment)
-    asyncios = signal.signal(signal.SIGINT, signal.default_int_handler)  # its own only notes a ctrl-C, and waits on
-    try:
-        return open_token(uri, environment)
-    finally:
-        signal.signal(signal.SIGINT, asyncios)
-
-
-def _certificate(path: Path) -> x509.Certificate:
-    try:
-        return x509.load_pem_x509_certificate(path.read_bytes())
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such certificate; make one with 'station ca init', or correct [ca]") from None
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: not a PEM certificate that can be read ({error})") from None
 
 
 @asynccontextmanager
@@ -154,6 +137,7 @@ class _Line:
         # nobody loads virtual boards by hand, and no order loses by them
         pace = None if config.rehearsal is not None else config.station.new_units_per_minute
         self._workers = {slot.name: SlotWorker(slot, shop, transcripts, watch, pace=pace) for slot in self.slots}
+        self._crls = None if config.crl is None else CrlSchedule(config, config.crl, _authorities(shop), watch)
         self._tasks: list[asyncio.Task[None]] = []
         self._signals = 0
         self._last_signal = 0
@@ -179,6 +163,8 @@ class _Line:
         followers[0].add_done_callback(lambda _: self._drain())  # a line that hears of no port any more is none
         if (interval := watchdog_interval()) is not None:
             followers.append(asyncio.create_task(_feed_watchdog(interval, self._shop)))
+        if self._crls is not None:
+            followers.append(asyncio.create_task(self._crls.run()))
         self._tasks = [asyncio.create_task(worker.run(once=once)) for worker in self._workers.values()]
         for task in self._tasks:
             task.add_done_callback(self._worker_ended)
@@ -241,6 +227,10 @@ class _Line:
             seconds=max(finals) - min(starts) if finals else 0.0,
             signal=self._last_signal,
         )
+
+
+def _authorities(shop: Workshop) -> list[Authority]:
+    return [issuer.authority for issuer in shop.signers.issuers]
 
 
 async def _feed_watchdog(interval: float, shop: Workshop) -> None:

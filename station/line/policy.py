@@ -9,6 +9,7 @@ from enum import Enum, auto
 from hashlib import sha256
 from typing import Final
 
+from hsm import HsmError, Recovery
 from station.devices import Capability, DeviceState, Driver, Identity, Locks
 from station.errors import DeviceError, LinkError, ManifestError, NoAnswer, StationError, UnitRefused, Unplugged
 
@@ -38,7 +39,8 @@ class Step:
 
 IDENTIFY = Step("identify", "Reading the board", deadline=6.0, tries=2)
 KEY = Step("key", "The board makes its key", deadline=60.0, tries=2)
-ISSUE = Step("issue", "Signing the certificate", deadline=60.0, party=Party.MANIFEST)
+ISSUE = Step("issue", "Signing the certificate", deadline=150.0, party=Party.MANIFEST)
+"""The token may be reloaded once meanwhile: ``hsm.Timing``."""
 INSTALL = Step("install", "Writing the certificate", deadline=60.0, tries=2)
 READ_BACK = Step("read back", "Reading the certificate back", deadline=30.0, tries=2)
 PROVE = Step("prove", "The board proves its key", deadline=30.0, tries=2)
@@ -68,6 +70,10 @@ NEEDED = Capability.MAKE_KEY | Capability.READ_BACK | Capability.PROVE
 """Without these no unit can pass (invariant I4)."""
 
 
+HSM_WAITS = 20
+"""How often one unit waits for a token that falls asleep at its certificate; then it fails, and can be resumed."""
+
+
 class Way(Enum):
     """What to do with a board that has just said who it is."""
 
@@ -83,6 +89,11 @@ def may_retry(error: Exception) -> bool:
     A bad moment on the wire may pass. A board that is gone, or that answered no, will not change its mind.
     """
     return isinstance(error, LinkError) and not isinstance(error, Unplugged)
+
+
+def may_wait_for(error: HsmError) -> bool:
+    """Tell whether the token that failed may come back without a human at the station."""
+    return error.recovery in {Recovery.RELOAD, Recovery.TOKEN_GONE}
 
 
 def deadline_error(step: Step, party: Party) -> StationError:

@@ -31,7 +31,8 @@ from station.devices.smp import SmpDriver
 from station.errors import LinkError, StationError, UnitRefused, Unplugged
 from station.events import SlotChanged, SlotState, Watch
 from station.line import policy
-from station.line.unit import UnitRun, Workshop
+from station.line.unit import UnitRun
+from station.line.workshop import Workshop
 from station.ports.link import OPEN_HANGS, Link, open_link
 from station.ports.transcript_folder import SlotTape, TranscriptFolder
 

@@ -19,67 +19,25 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from time import monotonic
 from typing import TypeAlias, TypeVar
 
 from firmware_tools.provisioning_group import NONCE_SIZE
-from hsm import Authority, Csr, HsmError, LintedTbs, LintError, Profile, new_serial
-from station.config import OrderSection, ProductSection
+from hsm import Authority, Csr, HsmError
 from station.devices import Driver, Identity, Locks
-from station.errors import DeviceError, ManifestError, StationError, UnitRefused
+from station.errors import DeviceError, StationError
 from station.events import SlotChanged, SlotState, Watch
 from station.line import policy
+from station.line.issuing import UnitIssuance
 from station.line.policy import Party, Step, Way
 from station.line.proof import verify_proof
-from station.manifest import Intent, IssuanceRecord, Manifest, Proof, RecordedCertificate, UnitRecord, UnitState
+from station.line.workshop import Workshop
+from station.manifest import Proof, RecordedCertificate, UnitRecord, UnitState
 
 T = TypeVar("T")
 
 Explained: TypeAlias = StationError | HsmError
 """Errors that carry a code, a sentence for the operator and facts."""
-
-
-@dataclass(slots=True)
-class Claims:
-    """Which slot works on which hardware id right now: the same id in two slots is a cloned board."""
-
-    _slots: dict[str, str] = field(default_factory=dict)
-
-    def take(self, hardware_id: str, slot: str) -> None:
-        """Claim a board for a slot.
-
-        Raises:
-            UnitRefused: another slot holds a board with this hardware id.
-        """
-        holder = self._slots.setdefault(hardware_id, slot)
-        if holder != slot:
-            raise UnitRefused(
-                f"hardware id {hardware_id} is in slot {holder} at the same time",
-                code="unit.twice_on_the_line",
-                operator=f"Slot {holder} has a board with the same number. Stop and call the line engineer.",
-            )
-
-    def release(self, hardware_id: str, slot: str) -> None:
-        """Give a claim back; only the slot that holds it can."""
-        if self._slots.get(hardware_id) == slot:
-            del self._slots[hardware_id]
-
-
-@dataclass(frozen=True, slots=True)
-class Workshop:
-    """What all units of a line share."""
-
-    manifest: Manifest
-    authority: Authority
-    profile: Profile
-    product: ProductSection
-    order: OrderSection
-    station_id: int
-    """First byte of the certificate serials made here, 1 to 127."""
-    claims: Claims = field(default_factory=Claims)
-    now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
 
 class UnitRun:
@@ -149,9 +107,7 @@ class UnitRun:
             return self._tell(SlotState.DONE_BEFORE, sentence=f"Done before, as {self.product_serial}. Take it out.")
 
         csr = await self._do(policy.KEY, self._make_key)
-        certificate = await self._do(
-            policy.ISSUE, lambda: self._issue(unit, csr, installed=identity.leaf_sha256 is not None)
-        )
+        certificate = await self._certified(unit, csr, installed=identity.leaf_sha256 is not None)
         self.product_serial = certificate.product_serial
         held = await self._install(certificate.der, identity)
         proof = await self._do(policy.PROVE, lambda: self._prove(held))
@@ -199,101 +155,58 @@ class UnitRun:
         A board that came with its leaf, and with another chain behind it, gets the right one once more: nobody else
         would mend it, and its certificate stays the same.
         """
-        authority = self._shop.authority
-        if identity.leaf_sha256 is not None:
+        issuer = self._shop.issuer_of(leaf)  # None: another one signed it, whose chain is not here
+        chain = None if issuer is None else (leaf, *issuer.chain)
+        if identity.leaf_sha256 is not None or chain is None:
             try:
-                return await self._do(policy.READ_BACK, lambda: self._read_back(leaf, self._chain_of(leaf)))
+                return await self._do(policy.READ_BACK, lambda: self._read_back(leaf, chain))
             except DeviceError as error:
-                if not (authority.issued(leaf) and policy.may_install_again(error, identity)):
+                if chain is None or not policy.may_install_again(error, identity):
                     raise
                 self._note("install again", **{**error.facts, "code": error.code, "reason": error})
-        await self._do(policy.INSTALL, lambda: self._hand_over((leaf, *authority.chain)))
-        return await self._do(policy.READ_BACK, lambda: self._read_back(leaf, self._chain_of(leaf)))
+        await self._do(policy.INSTALL, lambda: self._hand_over(chain))
+        return await self._do(policy.READ_BACK, lambda: self._read_back(leaf, chain))
 
     async def _hand_over(self, chain: Sequence[bytes]) -> None:
         await self._is_same()
         await self._driver.install(chain)
 
-    def _chain_of(self, leaf: bytes) -> tuple[bytes, ...] | None:
-        """Return the chain that belongs to a leaf; None where another issuer signed it, whose chain is not here."""
-        authority = self._shop.authority
-        return (leaf, *authority.chain) if authority.issued(leaf) else None
-
-    async def _issue(self, unit: UnitRecord, csr: Csr, *, installed: bool) -> RecordedCertificate:
-        """Get the one certificate of this unit, from the journal where it was issued before.
-
-        What the journal holds and this line can't finish, since issuer, profile or product were changed meanwhile, is
-        voided, and another one is issued: a board is never left that no line can finish (I5).
-        """
-        shop, live = self._shop, unit.issuance
-        again: LintedTbs | None = None
-        if live is not None:
+    async def _certified(self, unit: UnitRecord, csr: Csr, *, installed: bool) -> RecordedCertificate:
+        """Get the certificate; while the HSM is asleep, wait for it."""
+        issuance = UnitIssuance(self._shop, unit, csr, installed=installed, waiting_for=self._wait_for)
+        sleeping = issuance.sleeping()
+        if sleeping is not None and (error := sleeping.key.signer.unavailable) is not None:
+            await self._hsm_wakes(sleeping, error)  # nothing is reserved before somebody can sign it
+        for waits_left in reversed(range(policy.HSM_WAITS)):
             try:
-                again = self._drafted_before(unit, live, csr, installed=installed)
-            except LintError as unfit:
-                await shop.manifest.void(live.id, str(unfit))
-                live = None
-        if live is not None and live.certificate is not None:
-            return await shop.manifest.recorded(live.id)
-        if live is not None and again is not None:
-            if again.spki_sha256 != csr.spki_sha256:
-                raise ManifestError(
-                    f"the journalled TBS of {unit.hardware_id} is for another key than its row says",
-                    code="manifest.intent_damaged",
-                    operator="The station's records do not fit together. Stop and call the line engineer.",
-                )
-            return await self._sign(await shop.manifest.attempt(live.id), again)
+                return await self._do(policy.ISSUE, issuance.certificate)
+            except HsmError as failure:
+                if not (waits_left and policy.may_wait_for(failure)):
+                    raise
+                await self._hsm_wakes(issuance.signing, failure)
+        raise AssertionError(policy.ISSUE)  # pragma: no cover - the loop returns or raises
 
-        drafts: list[LintedTbs] = []
-
-        def draft(product_serial: str) -> LintedTbs:
-            fields, serial = self._fields(unit, product_serial), new_serial(shop.station_id)
-            made = shop.authority.draft(shop.profile, csr.public_key, fields=fields, serial=serial, now=shop.now())
-            drafts.append(made)
-            return made
-
-        intent = await shop.manifest.reserve(
-            unit.id, spki_sha256=csr.spki_sha256, draft=draft, profile=shop.profile.name
-        )
-        return await self._sign(intent, drafts[-1])
-
-    def _drafted_before(self, unit: UnitRecord, live: IssuanceRecord, csr: Csr, *, installed: bool) -> LintedTbs | None:
-        """Return what is still to be signed of a live issuance; None where its certificate is recorded.
+    async def _hsm_wakes(self, authority: Authority, error: HsmError) -> None:
+        """Wait until a token is back that can sign for this unit.
 
         Raises:
-            LintError: it can't be finished here; the message is why.
-            DeviceError: ``device.key_differs``: the board contradicts itself.
+            HsmError: waiting is of no use: a human is needed.
         """
-        shop = self._shop
-        if live.spki_sha256 != csr.spki_sha256:
-            if installed:  # a sound board lost both or neither: no certificate is voided on the word of this one
-                raise DeviceError(
-                    f"{unit.hardware_id} holds its certificate, and asks for one for another key",
-                    code="device.key_differs",
-                    expected=live.spki_sha256,
-                    got=csr.spki_sha256,
-                )
-            raise LintError("the board made a new key", code="unit.new_key")
-        if live.certificate is None:
-            return shop.authority.redraft(shop.profile, live.tbs, fields=self._fields(unit, unit.product_serial or ""))
-        if not installed and not shop.authority.issued(live.certificate):
-            raise LintError("another issuer signed it, whose chain is not here", code="unit.other_issuer")
-        return None
+        self._note("asleep", code=error.code, reason=error)
+        while True:
+            self._tell(SlotState.RUNNING, sentence=error.operator, code=error.code, detail=str(error))
+            try:
+                await authority.key.signer.awake()
+            except HsmError as still:
+                if not policy.may_wait_for(still):
+                    raise
+                error = still
+            else:
+                self._note("awake")
+                return
 
-    def _fields(self, unit: UnitRecord, product_serial: str) -> dict[str, str]:
-        """Return what the profile's templates are filled with."""
-        return {
-            "product_serial": product_serial,
-            "hardware_id": unit.hardware_id,
-            "model": self._shop.product.model,
-            "order": unit.order,
-        }
-
-    async def _sign(self, intent: Intent, draft: LintedTbs) -> RecordedCertificate:
-        self._party = Party.HSM
-        certificate = await self._shop.authority.issue(draft)
-        self._party = Party.MANIFEST
-        return await self._shop.manifest.record(intent, certificate)
+    def _wait_for(self, party: Party) -> None:
+        self._party = party
 
     async def _still_holds(self, recorded: bytes) -> None:
         """Hold a board that was done before to its claim: anybody can copy a digest, only one board has the key."""

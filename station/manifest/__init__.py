@@ -1,7 +1,8 @@
 """The manifest: what the line did, in one SQLite file, durable before anybody is told.
 
-Lives here: the schema with the rules that no program can break (``schema_1.sql``; open it first), the writer with
-group commit (``Manifest``), the reader (``ManifestReader``), and the lock that keeps it one writer a file.
+Lives here: the schema with the rules that no program can break (``schema_1.sql``; open it first), the writer
+(``Manifest``) and the reader (``ManifestReader``). The lock that keeps it one writer a file, and the thread that
+commits for several callers at once, are those of ``hsm.durable``.
 ``docs/manifest.md`` says what each row proves.
 
 The way of one unit through it::
@@ -19,7 +20,7 @@ After a crash ``begin`` returns the unit with its live ``issuance``: in state ``
 Knows nothing of: tokens, ports, boards, and how a certificate is made.
 """
 
-from station.manifest.clock import CLOCK_TOLERANCE
+from hsm.durable import CLOCK_TOLERANCE
 from station.manifest.errors import (
     ClockWentBack,
     DuplicateHardware,

@@ -15,15 +15,16 @@
     ├── SerialCollision               manifest.serial_collision   this certificate serial was given before: draft again
     └── RowRefused                    the other rules of the schema, each with its own code
 
-A trigger of the schema refuses with the text ``code: sentence``; ``refusal`` turns it into the class of that code.
+A trigger of the schema refuses with the text ``code: sentence``; ``ERRORS`` names the class of that code.
 """
 
-import sqlite3
 from typing import Final
 
+from hsm.durable import ErrorKinds
 from station.errors import ManifestError
 
 __all__ = [
+    "ERRORS",
     "ClockWentBack",
     "DuplicateHardware",
     "DuplicateKey",
@@ -112,79 +113,22 @@ class RowRefused(ManifestError):
     code = "manifest.refused"
 
 
-_BY_CODE: Final[dict[str, type[ManifestError]]] = {
-    kind.code: kind for kind in (OrderDiffers, OrderExhausted, DuplicateHardware, DuplicateKey, SerialCollision)
-}
-
-_BY_CONSTRAINT: Final[dict[str, type[ManifestError]]] = {
-    "budget": OrderExhausted,
-    "unit.hardware_id": DuplicateHardware,
-    "public_key.spki_sha256": DuplicateKey,
-    "issuance.certificate_serial": SerialCollision,
-}
-"""What stands after ``constraint failed:`` in SQLite's message."""
-
-
-def _constraint(message: str) -> ManifestError:
-    code, separator, sentence = message.partition(": ")
-    if separator and code.startswith("manifest."):
-        return _BY_CODE.get(code, RowRefused)(sentence, code=code)
-    kind = _BY_CONSTRAINT.get(sentence, RowRefused)
-    return kind(f"the schema refuses the row: {message}")
-
-
-_BY_RESULT: Final[dict[int, tuple[type[ManifestError], str, str]]] = {
-    sqlite3.SQLITE_FULL: (
-        ManifestUnwritable,
-        "manifest.disk_full",
-        "the disk is full; make space, nothing that was reported is lost",
-    ),
-    sqlite3.SQLITE_IOERR: (
-        ManifestUnwritable,
-        "manifest.io",
-        "the disk refuses to read or write; check it, its space and its quota",
-    ),
-    sqlite3.SQLITE_READONLY: (
-        ManifestUnwritable,
-        "manifest.read_only",
-        "can't be written; check the rights of file and folder",
-    ),
-    sqlite3.SQLITE_CANTOPEN: (
-        ManifestUnwritable,
-        "manifest.read_only",
-        "can't be opened here; check the rights of file and folder",
-    ),
-    sqlite3.SQLITE_BUSY: (
-        ManifestUnwritable,
-        "manifest.busy",
-        "another program keeps a transaction open in it; end that program",
-    ),
-    sqlite3.SQLITE_NOTADB: (
-        NotAManifest,
-        "manifest.foreign",
-        "not a SQLite file; give the path of a manifest, or of a file that is new",
-    ),
-    sqlite3.SQLITE_CORRUPT: (
-        NotAManifest,
-        "manifest.damaged",
-        "the file is damaged; stop, keep it as it is, and restore the backup",
-    ),
-}
-"""Primary result code of SQLite to class, code, and sentence with the next move."""
-
-
-def refusal(error: sqlite3.Error, path: object) -> ManifestError:
-    """Say what an error of SQLite means here.
-
-    Args:
-        error: as ``sqlite3`` raised it.
-        path: the manifest's file, for the message.
-    """
-    # Extended codes have the primary one in their lowest byte (https://www.sqlite.org/rescode.html).
-    primary = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-    if primary == sqlite3.SQLITE_CONSTRAINT:
-        return _constraint(str(error))
-    if primary not in _BY_RESULT:
-        return ManifestError(f"{path}: {error}")
-    kind, code, sentence = _BY_RESULT[primary]
-    return kind(f"{path}: {sentence} ({error})", code=code)
+ERRORS: Final = ErrorKinds(
+    error=ManifestError,
+    locked=ManifestLocked,
+    newer=NewerManifest,
+    foreign=NotAManifest,
+    unwritable=ManifestUnwritable,
+    clock_went_back=ClockWentBack,
+    refused=RowRefused,
+    by_code={
+        kind.code: kind for kind in (OrderDiffers, OrderExhausted, DuplicateHardware, DuplicateKey, SerialCollision)
+    },
+    by_constraint={
+        "budget": OrderExhausted,
+        "unit.hardware_id": DuplicateHardware,
+        "public_key.spki_sha256": DuplicateKey,
+        "issuance.certificate_serial": SerialCollision,
+    },
+)
+"""What is raised for what SQLite and the schema say; see ``hsm.durable``."""

@@ -9,13 +9,11 @@ from typing import Final, Self
 
 from cryptography import x509
 
+from hsm.durable import Clock, OpenFile, utc_now
 from station.errors import ManifestError, printable
 from station.manifest import operations
-from station.manifest.clock import Clock, Stamps, time_text, utc_now
-from station.manifest.lock import WriterLock
-from station.manifest.opening import check_writable, create, is_new, open_for_writing, translated
 from station.manifest.rows import DraftLike, Intent, OrderTerms, Proof, RecordedCertificate, UnitRecord
-from station.manifest.writer import Writer
+from station.manifest.schema import MANIFEST
 
 JOURNAL: Final = "journal"
 """The kind of the events that the schema writes by itself."""
@@ -30,30 +28,10 @@ class Manifest:
 
     def __init__(self, path: Path, *, clock: Clock = utc_now) -> None:
         """Do the same as ``open``."""
-        real = path.resolve()
-        check_writable(real)
-        is_new(real)  # refuses what is not ours before the lock file is made beside it
-        self._lock = WriterLock(real)
-        try:
-            self._stamps = Stamps(clock)
-            now = time_text(clock())
-            if is_new(real):
-                create(real, now)
-            self._db = open_for_writing(real, now)
-            try:
-                with translated(path):
-                    last = self._db.execute("SELECT at FROM event ORDER BY id DESC LIMIT 1").fetchone()
-                if last is not None:
-                    self._stamps.start_after(last[0])
-                    self._stamps.next()
-            except BaseException:
-                self._db.close()
-                raise
-        except BaseException:
-            self._lock.release()
-            raise
+        self._file = OpenFile(MANIFEST, path, clock=clock)
+        self._db = self._file.db
+        self._writer = self._file.writer
         self.path = path
-        self._writer = Writer(self._db.conn, path, self._stamps)
 
     @classmethod
     def open(cls, path: Path, *, clock: Clock = utc_now) -> Self:
@@ -77,9 +55,7 @@ class Manifest:
 
         While a reader has the file open, the WAL stays beside it, complete; whoever closes last folds it.
         """
-        self._writer.close()
-        self._db.close()
-        self._lock.release()
+        self._file.close()
 
     def __enter__(self) -> Self:
         """Close at the end of the block."""

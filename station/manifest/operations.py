@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from hsm.serials import serial_text
 from station.errors import ManifestError, printable
 from station.manifest.errors import DuplicateHardware, DuplicateKey, OrderDiffers, OrderExhausted, RowRefused
 from station.manifest.records import ISSUANCE_COLUMNS, UNITS_WITH_ISSUANCE, issuance_of, unit_of
@@ -24,7 +25,6 @@ from station.manifest.rows import (
     UnitRecord,
     UnitState,
     seal_recorded,
-    serial_text,
 )
 
 _as_json: Final = json.JSONEncoder(ensure_ascii=False).encode

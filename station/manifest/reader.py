@@ -5,12 +5,12 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final, Self
+from typing import Final
 
-from station.manifest.opening import check_unchanged, open_for_reading, translated
-from station.manifest.records import ISSUANCE_COLUMNS, UNITS_WITH_ISSUANCE, Row, issuance_of, unit_of
+from hsm.durable import Reader
+from hsm.serials import SERIAL_DIGITS
+from station.manifest.records import ISSUANCE_COLUMNS, UNITS_WITH_ISSUANCE, issuance_of, unit_of
 from station.manifest.rows import (
-    SERIAL_DIGITS,
     EventRecord,
     OrderRecord,
     OrderTerms,
@@ -21,6 +21,7 @@ from station.manifest.rows import (
     UnitRecord,
     UnitState,
 )
+from station.manifest.schema import MANIFEST
 
 _HEX: Final = re.compile(r"[0-9a-fA-F:]+")
 _DIGEST_DIGITS: Final = 64
@@ -49,7 +50,7 @@ UNION ALL SELECT {ISSUANCE_COLUMNS} FROM issuance WHERE unit_id = ?1 AND state =
 """  # noqa: S608  # our own column names
 
 
-class ManifestReader:
+class ManifestReader(Reader):
     """A manifest, to be read. Iterators read as they go, so that memory stays flat; finish or drop them soon."""
 
     def __init__(self, path: Path) -> None:
@@ -61,41 +62,21 @@ class ManifestReader:
         Raises:
             ManifestError: no such file, newer, older, foreign, or damaged.
         """
-        self.path = path
-        self._db, self._as_it_lies = open_for_reading(path)
-
-    def close(self) -> None:
-        """Close the file; idempotent."""
-        self._db.close()
-
-    def __enter__(self) -> Self:
-        """Close at the end of the block."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close."""
-        self.close()
-
-    def _rows(self, sql: str, *parameters: object) -> Iterator[Row]:
-        with translated(self.path):
-            for row in self._db.execute(sql, parameters):  # noqa: UP028  # 'yield from' would close a cursor of a closed file
-                yield row
-        if self._as_it_lies is not None:
-            check_unchanged(self.path, self._as_it_lies)
+        super().__init__(MANIFEST, path)
 
     def counts(self) -> dict[UnitState, int]:
         """Return how many units are in each state."""
         counts = dict.fromkeys(UnitState, 0)
-        for state, count in self._rows("SELECT state, count(*) FROM unit INDEXED BY unit_by_order GROUP BY state"):
+        for state, count in self.rows("SELECT state, count(*) FROM unit INDEXED BY unit_by_order GROUP BY state"):
             counts[UnitState(state)] = count
         return counts
 
     def orders(self) -> tuple[OrderRecord, ...]:
         """Return the orders, oldest first, with how far each is."""
         units: dict[object, dict[UnitState, int]] = {}
-        for order, state, count in self._rows("SELECT order_id, state, count(*) FROM unit GROUP BY order_id, state"):
+        for order, state, count in self.rows("SELECT order_id, state, count(*) FROM unit GROUP BY order_id, state"):
             units.setdefault(order, {})[UnitState(state)] = count
-        rows = self._rows(
+        rows = self.rows(
             "SELECT id, reserved, opened_at, name, product, profile, quantity, serial_format, first_number "
             "FROM production_order ORDER BY id"
         )
@@ -128,7 +109,7 @@ class ManifestReader:
         where, parameters = _filter(state, order)
         direction = "DESC" if newest_first else "ASC"
         sql = f"{UNITS_WITH_ISSUANCE} {where} ORDER BY unit.id {direction} LIMIT ?"
-        return map(unit_of, self._rows(sql, *parameters, -1 if limit is None else limit))
+        return map(unit_of, self.rows(sql, *parameters, -1 if limit is None else limit))
 
     def unit(self, identity: str) -> UnitHistory | None:
         """Find a unit with its issuances, proof and events.
@@ -143,14 +124,14 @@ class ManifestReader:
         unit_id = self._identified(identity)
         if unit_id is None:
             return None
-        unit = unit_of(next(self._rows(f"{UNITS_WITH_ISSUANCE} WHERE unit.id = ?", unit_id)))
-        issuances = tuple(issuance_of(row) for row in self._rows(_ISSUANCES, unit_id))
+        unit = unit_of(next(self.rows(f"{UNITS_WITH_ISSUANCE} WHERE unit.id = ?", unit_id)))
+        issuances = tuple(issuance_of(row) for row in self.rows(_ISSUANCES, unit_id))
         proof = None if unit.issuance is None else self._proof(unit.issuance.id)
         return UnitHistory(unit, issuances, proof, tuple(self.events(unit_id=unit_id)))
 
     def _proof(self, issuance_id: int) -> ProofRecord | None:
         row = next(
-            self._rows(
+            self.rows(
                 "SELECT issuance_id, challenge, message, signature, read_back_sha256, locks, seconds, at FROM proof "
                 "WHERE issuance_id = ?",
                 issuance_id,
@@ -171,7 +152,7 @@ class ManifestReader:
         if _HEX.fullmatch(identity) and len(digits) == _DIGEST_DIGITS:
             searches.append(("SELECT unit_id FROM public_key WHERE spki_sha256 = ?", bytes.fromhex(digits)))
         for sql, parameter in searches:
-            row = next(self._rows(sql, parameter), None)
+            row = next(self.rows(sql, parameter), None)
             if row is not None:
                 return int(row[0])
         return None
@@ -185,16 +166,16 @@ class ManifestReader:
         """
         columns = "SELECT id, at, unit_id, slot, step, kind, facts FROM event WHERE id > ?"
         rows = (
-            self._rows(f"{columns} ORDER BY id", after)
+            self.rows(f"{columns} ORDER BY id", after)
             if unit_id is None
-            else self._rows(f"{columns} AND unit_id = ? ORDER BY id", after, unit_id)
+            else self.rows(f"{columns} AND unit_id = ? ORDER BY id", after, unit_id)
         )
         for *fields, facts in rows:
             yield EventRecord(*(*fields, MappingProxyType(json.loads(facts))))
 
     def revocation_list(self) -> Iterator[RevocationEntry]:
         """Iterate over the certificates that were given up, signed or perhaps signed: none is to be accepted."""
-        for serial, *fields in self._rows(_REVOKED):
+        for serial, *fields in self.rows(_REVOKED):
             yield RevocationEntry(int(serial, 16), *fields)
 
     def export(self, *, state: UnitState | None = UnitState.PASSED, order: str | None = None) -> Iterator[PassedUnit]:
@@ -205,7 +186,7 @@ class ManifestReader:
             order: only those of the order with this name.
         """
         where, parameters = _filter(state, order)
-        for row in self._rows(f"{_EXPORT} {where} ORDER BY unit.id", *parameters):
+        for row in self.rows(f"{_EXPORT} {where} ORDER BY unit.id", *parameters):
             serial = None if row[6] is None else int(row[6], 16)
             yield PassedUnit(*(*row[:6], serial, *row[7:]))
 

@@ -1,10 +1,9 @@
 """From rows of SQLite to values. The schema's tables are STRICT, so a column has the type it says."""
 
-from typing import Any, Final
+from typing import Final
 
+from hsm.durable import Row
 from station.manifest.rows import IssuanceRecord, IssuanceState, UnitRecord, UnitState
-
-Row = tuple[Any, ...]
 
 ISSUANCE_COLUMNS: Final = (
     "issuance.id, issuance.unit_id, issuance.state, issuance.spki_sha256, issuance.certificate_serial, issuance.tbs, "

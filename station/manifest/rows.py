@@ -5,9 +5,6 @@ from dataclasses import InitVar, dataclass
 from enum import StrEnum
 from typing import Final, Protocol
 
-SERIAL_DIGITS: Final = 40
-"""Hex digits of a certificate serial: at most 20 octets (RFC 5280 4.1.2.2)."""
-
 
 class UnitState(StrEnum):
     """How far a unit is; ``passed`` is final, ``failed`` opens again when the board is plugged in again."""
@@ -39,21 +36,6 @@ class DraftLike(Protocol):
     @property
     def serial(self) -> int:
         """Certificate serial, positive, at most 20 octets."""
-
-
-def serial_text(serial: int) -> str:
-    """Return a certificate serial as the manifest stores it: 40 hex digits.
-
-    Text and not a number, because SQLite's integers end at 64 bits; and not a blob, because people search for it. The
-    length is fixed so that a number has one spelling and text sorts as numbers do.
-
-    Raises:
-        ValueError: not positive, or more than 20 octets with its sign (RFC 5280 4.1.2.2).
-    """
-    if not 0 < serial < 1 << 159:
-        msg = f"a certificate serial is positive and has at most 20 octets, this is {serial:#x}"
-        raise ValueError(msg)
-    return f"{serial:0{SERIAL_DIGITS}x}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """The schema of the manifest: its SQL, its version, and how an older file is brought up to it.
 
 ``schema_1.sql`` is the schema; a later one is a further migration here, ``schema_2.sql`` beside it, and ``SCHEMA`` + 1.
-Migrations are recorded by sqlite-utils in the table ``_sqlite_migrations``.
+Migrations are recorded by sqlite-utils in the table ``_sqlite_migrations``. How such a file is opened, locked and
+written is the same for the CA's journal, and stands in ``hsm.durable``.
 """
 
 from importlib.resources import files
@@ -9,8 +10,8 @@ from typing import Final
 
 from sqlite_utils import Database, Migrations
 
-APPLICATION_ID: Final = int.from_bytes(b"PSTM", "big")
-"""In the header of the file (``PRAGMA application_id``), so that a manifest can be told from other SQLite files."""
+from hsm.durable import FileKind
+from station.manifest.errors import ERRORS
 
 SCHEMA: Final = 1
 """The newest schema this version knows; ``PRAGMA user_version`` of the file says which one it has."""
@@ -24,18 +25,18 @@ def schema_1(db: Database) -> None:
     db.executescript(files(__package__).joinpath("schema_1.sql").read_text("utf-8"))
 
 
-def bring_up_to_date(db: Database, version: str, now: str) -> None:
-    """Apply what is missing and note which version of the station did so, in one transaction.
+def _migrate(db: Database) -> None:
+    migrations.apply(db)
 
-    Args:
-        db: an open manifest, or an empty database; outside a transaction.
-        version: of the station that runs.
-        now: UTC, as the manifest stores times.
-    """
-    with db.atomic():
-        migrations.apply(db)
-        last = db.execute("SELECT version, schema FROM station_version ORDER BY id DESC LIMIT 1").fetchone()
-        if last != (version, SCHEMA):
-            db.execute("INSERT INTO station_version (version, schema, since) VALUES (?, ?, ?)", (version, SCHEMA, now))
-            db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            db.execute(f"PRAGMA user_version = {SCHEMA}")
+
+MANIFEST: Final = FileKind(
+    name="manifest",
+    program="station",
+    application_id=int.from_bytes(b"PSTM", "big"),
+    schema=SCHEMA,
+    version_table="station_version",
+    last_entry="SELECT at FROM event ORDER BY id DESC LIMIT 1",
+    migrate=_migrate,
+    errors=ERRORS,
+)
+"""What a manifest has of its own among files that are written like this."""

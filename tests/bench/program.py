@@ -19,6 +19,8 @@ SUMMARIES: Final = {
     "line": "64 virtual boards at once: units a second, memory",
     "wire": "boards behind a paced wire: how near a unit comes to the time its bytes need",
     "issue": "certificates a second with journal, on one core",
+    "batch": "station ca sign-batch: certificates a second, beside the token alone and openssl ca",
+    "revocation": "OCSP answers a second, and a list of a million entries",
     "cli": "how long 'station --help' takes",
     "kill": "kill -9 of the station at random moments: nothing lost, doubled or unrecorded",
 }
@@ -39,7 +41,7 @@ _EPILOG: Final = "\n".join(
     [
         "\b",
         "Benchmarks:",
-        *(f"  {name:<6} {summary}" for name, summary in SUMMARIES.items()),
+        *(f"  {name:<10} {summary}" for name, summary in SUMMARIES.items()),
         "",
         "\b",
         "Examples:",

@@ -122,17 +122,19 @@ def test_a_cut_while_the_store_moves_to_its_other_half_loses_nothing(power_on, p
             assert board.install(chain).off == len(chain)
             promises.chain = chain
 
-    generations = set()
-    for operation in range(80, 110):
+    generations = []
+    for operation in range(80, 150):  # where the move lies depends on the sizes of signatures, so look for it
         promises.__init__()
         name = f"board-{operation}"
         assert not cut_at(power_on, plain, operation, torn, fill, storage=name)
         again = power_on(plain, storage=name)
-        generations.add(generation((again.storage / "flash.bin").read_bytes()))
+        generations.append(generation((again.storage / "flash.bin").read_bytes()))
         promises.hold(again, ca)
         finish(again, ca)
         again.unplug()
-    assert generations == {1, 2}  # cuts before and after the move, so also all those in it
+        if generations.count(2) == 5:
+            break
+    assert set(generations) == {1, 2}  # cuts before and after the move, so also all those in it
 
 
 def test_a_cut_and_a_cut_in_what_follows_lose_nothing(power_on, sanitized, ca):

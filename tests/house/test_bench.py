@@ -14,6 +14,8 @@ FIGURES = {
     "wire": {"at 115200: a unit, times the least", "at 921600: a unit, times the least", "share of the wire: Base64"},
     "issue": {"certificates a second, 64 units at once", "the token alone, C_Sign in a tight loop"},
     "cli": {"station --help", "python -c pass"},
+    "batch": {"openssl ca, one process a certificate", "sign-batch beside it"},
+    "revocation": {"answers signed ahead", "its memory at most", "a delta and a shard of one entry beside it"},
     "kill": {"kills", "lost", "doubled", "unrecorded", "beyond the order"},
 }
 """Figures that each benchmark has to yield, among others."""

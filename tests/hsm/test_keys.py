@@ -104,7 +104,7 @@ def test_token_refuses_to_show_the_private_key(signer, kind):
     with made(signer, kind) as key:
         secret = Attribute.PRIVATE_EXPONENT if key.family is KeyFamily.RSA else Attribute.VALUE
         with pytest.raises(TokenError, match="AttributeSensitive"):
-            signer.call_blocking(lambda _: key._handle[secret])
+            signer.call_blocking(lambda _: signer.port.find(key.name).handle[secret])
 
 
 @pytest.mark.parametrize("kind", QUICK)

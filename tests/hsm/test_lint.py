@@ -132,7 +132,7 @@ BROKEN = [
     ("idevid", "bc.unexpected", with_extension("bc", NO_CA, True)),
     ("tls-client", "bc.missing", without("bc")),
     ("tls-client", "bc.critical", with_extension("bc", NO_CA, False)),
-    ("tls-client", "bc.mismatch", with_extension("bc", x509.BasicConstraints(ca=True, path_length=None), True)),
+    ("tls-client", "bc.ca", with_extension("bc", x509.BasicConstraints(ca=True, path_length=None), True)),
     ("idevid", "ku.missing", without("ku")),
     ("idevid", "ku.critical", with_extension("ku", DIGITAL_SIGNATURE, False)),
     ("idevid", "ku.mismatch", with_extension("ku", CERT_SIGN, True)),

@@ -9,7 +9,16 @@ from hsm import FieldError, IssuanceError, Profile, ProfileError
 from hsm.profile_file import FOLDER
 from hsm.profiles import NO_EXPIRY, Validity
 
-FIELDS = {"model": "sensor", "product_serial": "SN000001", "hardware_id": "00:11:22", "order": "PO-1"}
+FIELDS = {
+    "model": "sensor",
+    "product_serial": "SN000001",
+    "hardware_id": "00:11:22",
+    "order": "PO-1",
+    "name": "Acme CA",
+    "first_name": "host.example.com",
+    "vendor_id": "FFF1",
+    "product_id": "8000",
+}
 GOOD = """\
 keys = ["p256"]
 max_size = 1024
@@ -130,7 +139,7 @@ def test_text_that_is_no_toml_names_its_line(tmp_path):
 
 
 def test_unknown_profile_names_those_there_are():
-    with pytest.raises(ProfileError, match="no profile 'idev': give a path, or one of idevid, tls-client"):
+    with pytest.raises(ProfileError, match="no profile 'idev': give a path, or one of code-signing, idevid"):
         Profile.load("idev")
 
 

@@ -53,7 +53,7 @@ def test_every_code_of_the_page_is_one_of_ours():
     """A code that a reader looks up has to be raised somewhere."""
     rows = re.findall(r"^\| (`[a-z]+\.[a-z_]+`(?:, `[a-z]+\.[a-z_]+`)*) \|", PAGE, re.MULTILINE)
     codes = {code for row in rows for code in re.findall(r"`([^`]+)`", row)}
-    source = "".join(path.read_text() for path in (DOCS.parent / "hsm").glob("*.py"))
+    source = "".join(path.read_text() for path in (DOCS.parent / "hsm").rglob("*.py"))
     derived = {"pin.incorrect"}  # made from the token's answer, PinIncorrect
     assert len(codes) >= 8
     assert {code for code in codes if f'"{code}"' not in source} <= derived

@@ -1,6 +1,7 @@
 """The one thread that owns a token."""
 
 import asyncio
+import hashlib
 import subprocess
 import sys
 import textwrap
@@ -11,10 +12,21 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from hsm import KeyKind, Recovery, SignerError, TokenError, generate_key
+from hsm import KeyKind, Recovery, Signer, SignerError, TokenError, generate_key
 from hsm.algorithms import verify
+from hsm.fake_token import FAKE_URI, FakeToken
 from hsm.key_store import destroy_key, read_facts
+from hsm.request import message_request
 from hsm.testing import open_signer
+
+
+@pytest.fixture
+def quick():
+    """A signer on a token that signs at once: what it was given to sign is in the list."""
+    token, seen = FakeToken(), []
+    token.sign = lambda _, request: (seen.append(request.ways[0].message), bytes(64))[1]
+    with Signer.on(token, FAKE_URI) as signer:
+        yield signer, token, seen
 
 
 @pytest.fixture
@@ -32,8 +44,14 @@ async def test_all_work_is_done_by_one_thread(signer):
 
 async def test_work_is_done_in_the_order_it_came(signer):
     seen = []
-    await asyncio.gather(*[signer.sign(lambda _, n=n: seen.append(n)) for n in range(100)])
+    await asyncio.gather(*[signer.call(lambda _, n=n: seen.append(n)) for n in range(100)])
     assert seen == list(range(100))
+
+
+async def test_signatures_are_made_in_the_order_they_were_asked_for(quick):
+    signer, token, seen = quick
+    await asyncio.gather(*[signer.sign(message_request(token.name, bytes([n]))) for n in range(100)])
+    assert seen == [hashlib.sha256(bytes([n])).digest() for n in range(100)]
 
 
 async def test_eight_tasks_sign_at_once(key):
@@ -45,26 +63,28 @@ async def test_eight_tasks_sign_at_once(key):
     await asyncio.gather(*[sign_many(number) for number in range(8)])
 
 
-async def test_results_come_back_together(signer):
+async def test_results_come_back_together(quick):
     """Many signatures wake the loop few times."""
+    signer, token, _ = quick
     loop = asyncio.get_running_loop()
     woken = []
     wake = loop.call_soon_threadsafe
     loop.call_soon_threadsafe = lambda *arguments: (woken.append(1), wake(*arguments))[1]
     try:
-        await asyncio.gather(*[signer.sign(lambda _: None) for _ in range(160)])
+        await asyncio.gather(*[signer.sign(message_request(token.name, b"x")) for _ in range(160)])
     finally:
         loop.call_soon_threadsafe = wake
     assert len(woken) < 80
 
 
-async def test_quick_result_does_not_wait_for_slow_work(signer):
+async def test_quick_result_does_not_wait_for_slow_work(quick):
     """A signature's result is handed over before other work starts, not after it."""
+    signer, token, _ = quick
     held = threading.Event()
-    quick = asyncio.ensure_future(signer.sign(lambda _: "done"))
+    signature = asyncio.ensure_future(signer.sign(message_request(token.name, b"x")))
     await asyncio.sleep(0)
     slow = asyncio.ensure_future(signer.call(lambda _: held.wait(30)))
-    assert await asyncio.wait_for(quick, 10) == "done"
+    assert await asyncio.wait_for(signature, 10)
     held.set()
     assert await slow
 
@@ -98,7 +118,7 @@ async def test_cancelled_work_is_not_done(signer):
     done = []
     blocker = asyncio.ensure_future(signer.call(lambda _: held.wait(30)))
     await asyncio.sleep(0)
-    cancelled = asyncio.ensure_future(signer.sign(lambda _: done.append(1)))
+    cancelled = asyncio.ensure_future(signer.call(lambda _: done.append(1)))
     await asyncio.sleep(0)
     cancelled.cancel()
     await asyncio.sleep(0)
@@ -122,6 +142,7 @@ async def test_error_of_the_token_is_classified(signer):
     with pytest.raises(TokenError, match="SessionHandleInvalid") as caught:
         await signer.call(forge)
     assert (caught.value.code, caught.value.recovery) == ("token.session_handle_invalid", Recovery.RELOAD)
+    await signer.awake()
 
 
 async def test_close_finishes_what_was_handed_in(scratch):
@@ -139,7 +160,7 @@ async def test_close_finishes_what_was_handed_in(scratch):
 
 async def test_close_from_the_loop_finishes_too(scratch):
     signer = open_signer(scratch, "scratch")
-    work = [asyncio.ensure_future(signer.sign(lambda _, n=n: n)) for n in range(20)]
+    work = [asyncio.ensure_future(signer.call(lambda _, n=n: n)) for n in range(20)]
     await asyncio.sleep(0)
     signer.close()
     assert await asyncio.gather(*work) == list(range(20))
@@ -149,12 +170,24 @@ async def test_every_call_after_close_is_refused(scratch):
     signer = open_signer(scratch, "scratch")
     signer.close()
     signer.close()
-    for attempt in (signer.call, signer.sign):
+    name = FakeToken().name
+    for attempt in (
+        lambda: signer.call(lambda _: None),
+        lambda: signer.sign(message_request(name, b"x")),
+        lambda: signer.find(name),
+        signer.awake,
+    ):
         with pytest.raises(SignerError) as caught:
-            await attempt(lambda _: None)
+            await attempt()
         assert caught.value.code == "signer.closed"
-    with pytest.raises(SignerError):
-        signer.call_blocking(lambda _: None)
+    for blocking in (
+        lambda: signer.call_blocking(lambda _: None),
+        lambda: signer.sign_blocking(message_request(name, b"x")),
+        lambda: signer.find_blocking(name),
+        signer.awake_blocking,
+    ):
+        with pytest.raises(SignerError):
+            blocking()
     with pytest.raises(SignerError):
         generate_key(signer, KeyKind.P256, "never")
     assert signer.closed

@@ -73,3 +73,12 @@ def test_a_second_ctrl_c_cuts_off_and_loses_nothing(line):
     again = line.station("run", "--once")
     assert again.returncode == 0, again.stdout + again.stderr
     line.judge()
+
+
+def test_a_token_that_a_killed_login_left_empty_is_mended(line):
+    """SoftHSM writes its token anew at every login; ``kill -9`` in between leaves it empty (``softhsm.spare``)."""
+    for path in (line.folder / "tokens" / "tokens").glob("*/token.object"):
+        path.write_bytes(b"")
+    done = line.station("run", "--once")
+    assert done.returncode == 0, done.stdout + done.stderr
+    line.judge()

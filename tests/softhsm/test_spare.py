@@ -4,7 +4,6 @@ import pytest
 
 from hsm import HsmError, Signer, TokenUri
 from softhsm import keep_spare, make_tokens, mend_tokens
-from station.token import open_token
 
 
 @pytest.fixture
@@ -18,7 +17,10 @@ def token_file(tokens):
 
 
 def opened(tokens):
-    return open_token(TokenUri.parse(tokens.uri("line")), tokens.environment)
+    mend_tokens(tokens.environment)
+    signer = Signer.open(TokenUri.parse(tokens.uri("line")), environment=tokens.environment)
+    keep_spare(tokens.environment)
+    return signer
 
 
 def test_an_empty_token_file_loses_the_token(tokens):

@@ -62,7 +62,23 @@ def test_the_commands_are_those_of_the_readme():
         "station manifest export csv",
         "station manifest export jsonl",
         "station ca init",
+        "station ca audit",
+        "station ca ceremony",
         "station ca show",
+        "station ca profiles",
+        "station ca issue",
+        "station ca sign-batch",
+        "station ca revoke",
+        "station ca hold",
+        "station ca release",
+        "station ca revoked",
+        "station ca crl publish",
+        "station ca crl make",
+        "station ca crl show",
+        "station ca crl adopt",
+        "station ca ocsp init",
+        "station ca ocsp presign",
+        "station ca ocsp serve",
     }
 
 

@@ -17,11 +17,12 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from hsm.durable import WriterLock
 from station import config
 from station.checks.preflight import port_rights
 from station.cli.root import root
 from station.manifest import Manifest, OrderTerms
-from station.manifest.lock import WriterLock
+from station.manifest.schema import MANIFEST
 from station.manifest.testing import provision
 
 
@@ -80,12 +81,14 @@ def replace(path, old, new):
     path.write_text(text.replace(old, new))
 
 
-def certificate(name, *, days=1):
-    """Return a CA's own certificate (PEM) that ends so many days from now."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+def certificate(name, *, days=1, issuer=None, key=None):
+    """Return the certificate (PEM) of a CA that ends so many days from now; an issuer has the same key."""
+    key = key or ec.generate_private_key(ec.SECP256R1())
+    subject, above = (
+        x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, text)]) for text in (name, issuer or name)
+    )
     end = datetime.now(UTC) + timedelta(days=days)
-    builder = x509.CertificateBuilder(subject, subject, key.public_key(), 1, end - timedelta(days=2), end)
+    builder = x509.CertificateBuilder(above, subject, key.public_key(), 1, end - timedelta(days=2), end)
     return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
 
 
@@ -222,9 +225,9 @@ def test_check_finds_an_issuer_that_has_ended(line):
 
 
 def test_check_finds_a_rehearsal_with_a_real_ca(line):
-    real = certificate("Acme Devices")
-    for name in ("root.pem", "intermediate.pem"):
-        (line / "ca" / name).write_bytes(real)
+    key = ec.generate_private_key(ec.SECP256R1())
+    (line / "ca" / "root.pem").write_bytes(certificate("Acme Root", key=key))
+    (line / "ca" / "intermediate.pem").write_bytes(certificate("Acme Devices", issuer="Acme Root", key=key))
 
     found = findings("check", line, exit_code=1)
 
@@ -292,7 +295,7 @@ def test_doctor_finds_an_issuer_that_is_not_the_key_s(line):
 
 
 def test_doctor_leaves_the_token_to_a_station_that_runs(line):
-    with WriterLock(line / "manifest.db"):
+    with WriterLock(line / "manifest.db", MANIFEST):
         finding = findings("doctor", line)["token"]
 
     assert (finding["level"], str(os.getpid()) in finding["text"]) == ("warn", True)

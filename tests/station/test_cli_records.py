@@ -20,10 +20,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from firmware_tools.provisioning_group import Locks
+from hsm.serials import serial_text
 from station.cli.root import root
 from station.config.folder import configuration
 from station.manifest import Manifest, OrderTerms, Proof
-from station.manifest.rows import serial_text
 
 SLOTS = '[[slot]]\nname = "1"\nport = "/dev/ttyUSB0"\n'
 SERIAL = 0x01AB << 100

@@ -78,6 +78,8 @@ def test_a_whole_file_is_read(write, tmp_path):
             root=tmp_path / "ca/root.pem",
             profile="idevid",
             environment={"SOFTHSM2_CONF": str(tmp_path / "tokens/softhsm2.conf"), "LOG": "3"},
+            journal=tmp_path / "ca/ca.db",
+            tokens=config.TokensSection(("pkcs11:token=intermediate?pin-source=file:/etc/station/pin",)),
         ),
         order=config.OrderSection(name="WO-1001", quantity=500, serial="SN{number:06d}", first=1),
         product=config.ProductSection(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from hsm.durable import program_version
 from station.errors import ManifestError
 from station.manifest import (
     Manifest,
@@ -20,7 +21,6 @@ from station.manifest import (
     NewerManifest,
     NotAManifest,
 )
-from station.manifest.opening import station_version
 from station.manifest.schema import SCHEMA
 from station.manifest.testing import ORDER, provision
 
@@ -158,7 +158,7 @@ def test_version_that_wrote_is_noted_once(path):
     Manifest.open(path).close()
     with contextlib.closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT version, schema FROM station_version").fetchall() == [
-            (station_version(), SCHEMA)
+            (program_version(), SCHEMA)
         ]
 
 

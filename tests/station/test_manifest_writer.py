@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from station.manifest import Manifest, ManifestError, ManifestReader, ManifestUnwritable, RowRefused, operations, writer
+from hsm.durable import writer
+from station.manifest import Manifest, ManifestError, ManifestReader, ManifestUnwritable, RowRefused, operations
 from station.manifest.testing import ORDER, begin, provision
 
 

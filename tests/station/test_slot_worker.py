@@ -13,7 +13,7 @@ from station.errors import LinkError, Unplugged
 from station.events import SlotState
 from station.line import policy, slot_worker
 from station.line.slot_worker import SlotWorker
-from station.line.unit import Workshop
+from station.line.workshop import Workshop
 from station.manifest import Manifest, ManifestReader, OrderTerms
 from station.ports.link import OPEN_HANGS
 from station.ports.transcript_folder import TranscriptFolder

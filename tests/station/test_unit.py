@@ -21,7 +21,8 @@ from station.devices.smp import SmpDriver
 from station.errors import UnitRefused
 from station.events import SlotState
 from station.line import policy
-from station.line.unit import UnitRun, Workshop
+from station.line.unit import UnitRun
+from station.line.workshop import Workshop
 from station.manifest import Manifest, ManifestReader, OrderTerms, UnitState, operations
 from station.testing import ScriptedBoard, Verb
 
@@ -201,7 +202,7 @@ async def test_a_board_swapped_between_key_and_install_is_not_blamed_for_the_cer
     link = board.plug()
     issue = shop.authority.issue
 
-    async def swap(draft):
+    async def swap(draft, **_again):
         other.plug()
         other.link = link
         link.connect(other._hear)
@@ -364,7 +365,7 @@ async def test_a_unit_cut_off_in_a_step_ends_with_one_certificate(shop, told, st
 async def test_a_token_that_fails_once_signs_the_same_bytes_next_time(shop, told, monkeypatch):
     board = ScriptedBoard()
 
-    async def no_token(_draft):
+    async def no_token(_draft, **_again):
         raise IssuanceError("the token is asleep", code="token.gone")
 
     with monkeypatch.context() as patch:
@@ -575,7 +576,7 @@ async def test_terminal_escapes_in_a_serial_reach_nobody(shop, told):
 async def intend(shop, board, told, monkeypatch):
     """Bring a board to its intent, and no further."""
 
-    async def no_token(_draft):
+    async def no_token(_draft, **_again):
         raise IssuanceError("the token is asleep", code="token.gone")
 
     with monkeypatch.context() as patch:
@@ -641,7 +642,7 @@ async def test_an_intent_whose_row_was_altered_is_not_signed(shop, told, monkeyp
     signed = []
     issue = shop.authority.issue
 
-    async def watched(draft):
+    async def watched(draft, **_again):
         signed.append(draft.tbs)
         return await issue(draft)
 
@@ -674,7 +675,7 @@ async def test_a_board_with_a_new_key_at_each_visit_gets_a_bounded_number_of_cer
 
 
 async def test_a_clock_that_went_back_is_told_to_the_operator(shop, told, monkeypatch):
-    monkeypatch.setattr(shop.manifest._stamps, "_clock", lambda: datetime.now(UTC) - timedelta(hours=1))
+    monkeypatch.setattr(shop.manifest._writer._stamps, "_clock", lambda: datetime.now(UTC) - timedelta(hours=1))
     end = await run(shop, ScriptedBoard(), told)
     assert (end.state, end.code) == (SlotState.FAILED, "manifest.clock_went_back")
     assert "clock" in end.sentence

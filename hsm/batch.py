@@ -1,0 +1,290 @@
+"""A folder of requests, signed: fast, and to be continued after any end.
+
+Requests go through in chunks. While the token signs one chunk, the next is parsed, drafted and linted; the intents of a
+chunk are one commit, its certificates another, so the disk is waited for twice a chunk and not twice a certificate.
+Memory holds ``IN_FLIGHT`` chunks, whatever the folder holds.
+
+After a crash the same command finishes: what is recorded is written out again, what was intended is signed as it was
+intended, and the rest is signed as ever.
+"""
+
+import asyncio
+import gc
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from enum import Enum
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+from hsm.authority import LintedTbs
+from hsm.bundles import Form, written
+from hsm.csr import MAX_CSR, Csr
+from hsm.errors import CsrError, HsmError, JournalError
+from hsm.issuing import Desk
+from hsm.journal import Intent, IssuanceRecord, IssuanceState, Issued, JournalReader, Reservation
+from hsm.journal.operations import record_all, reserve_each
+
+CHUNK: Final = 256
+"""Requests at most that share their commits: the more do, the fewer pages of the journal are written for each."""
+
+CHUNK_SECONDS: Final = 1.0
+"""How long a token may be busy with a chunk: what is told of and what ctrl-C waits for comes in such steps."""
+
+CHUNK_LEAST: Final = 4
+CHUNK_FIRST: Final = 32
+
+IN_FLIGHT: Final = 3
+"""Chunks in work: one at the token, one at the disk, one being prepared."""
+
+SUFFIXES: Final = frozenset({".csr", ".req", ".p10", ".pem", ".der"})
+"""Ends of names of files that hold requests."""
+
+SWITCH_SECONDS: Final = 0.00005
+"""How long one thread may keep the interpreter to itself: the token's thread wants it back after each signature, and
+would wait 5 ms for it (Python's default) while a request is being parsed."""
+
+GARBAGE: Final = 20_000
+"""Objects that are made before the collector looks for cycles among them; Python's default is 700."""
+
+_READ_MOST: Final = 2 * MAX_CSR + 1
+
+
+class End(Enum):
+    """What became of a request."""
+
+    SIGNED = "signed"
+    DONE_BEFORE = "done before"
+    """An earlier run signed it; its file was written again if it was not there."""
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one request."""
+
+    request: str
+    """Name of its file without the end."""
+    end: End
+    serial: int | None = None
+    code: str = ""
+    """Of the error, if it was refused."""
+    sentence: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """One request on its way."""
+
+    request: str
+    draft: LintedTbs
+    wanted: Reservation | None = None
+    open: IssuanceRecord | None = None
+    """What an earlier run intended."""
+
+
+def request_files(folder: Path) -> Iterator[str]:
+    """Iterate over the paths of the files in a folder that hold requests, as the folder lists them."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            stem, end = os.path.splitext(entry.name)  # noqa: PTH122 - a Path each would cost as much as reading it
+            if end.lower() in SUFFIXES and stem:
+                yield entry.path
+
+
+class Batch:
+    """Signs the requests of a batch at a ``Desk``."""
+
+    def __init__(
+        self,
+        desk: Desk,
+        out: Path,
+        *,
+        form: Form = Form.PEM,
+        fields: Mapping[str, Mapping[str, str]] | None = None,
+        tell: Callable[[Outcome], None] = lambda _: None,
+    ) -> None:
+        """Prepare to sign.
+
+        Args:
+            desk: with the name of the batch.
+            out: folder for the certificates; it exists.
+            form: how they are written.
+            fields: for single requests, by their names.
+            tell: is told of each request, once, when its certificate is durable and written.
+        """
+        assert desk.batch is not None  # noqa: S101 - the caller's part
+        self._desk = desk
+        self._name = desk.batch
+        self._out = out
+        self._form = form
+        self._fields = fields or {}
+        self._tell = tell
+        self._reader: JournalReader | None = None
+        self._chunk = CHUNK_FIRST
+
+    async def sign(self, files: Iterable[str]) -> None:
+        """Sign the requests in files. A request that is refused does not stop the others.
+
+        Raises:
+            HsmError: nothing more can be signed: the token or the journal refuses. What was told of is done.
+            OSError: a certificate can't be written; it is in the journal.
+        """
+        with self._desk.journal.reader() as reader:
+            self._reader = reader if any(one.name == self._name for one in reader.batches()) else None
+            try:
+                with _hurried():
+                    await self._sign(iter(files))
+            except BaseExceptionGroup as group:
+                raise _first(group) from None
+
+    async def _sign(self, files: Iterator[str]) -> None:
+        free = asyncio.Semaphore(IN_FLIGHT)
+        try:
+            async with asyncio.TaskGroup() as group:
+                while chunk := list(islice(files, self._chunk)):
+                    await free.acquire()
+                    work = [one for path in chunk if (one := self._prepared(path)) is not None]
+                    task = group.create_task(self._finish(work))
+                    task.add_done_callback(lambda _: free.release())
+                    await asyncio.sleep(0)  # let the chunk before hand its signatures in
+        finally:
+            # What a chunk that was cancelled had asked of the journal is done all the same: whoever looks into the
+            # journal after us has to find it there.
+            with suppress(HsmError):
+                await self._desk.journal.perform(_nothing)
+
+    # -- before the token
+
+    def _prepared(self, path: str) -> _Work | None:
+        """Read, check and draft one request; None if there is nothing to sign."""
+        request = os.path.splitext(path[path.rfind("/") + 1 :])[0]  # noqa: PTH122 - as above
+        try:
+            csr = Csr.parse(_read(path))
+            found = self._earlier(request, csr)
+            if found is not None and found.certificate is not None:
+                self._write(request, found.certificate)
+                self._tell(Outcome(request, End.DONE_BEFORE, found.serial))
+                return None
+            if found is not None:
+                draft = self._desk.authority.redraft(self._desk.profile, found.tbs)
+                return _Work(request, draft, open=found)
+            draft, wanted = self._desk.prepare(csr, request=request, fields=self._fields.get(request))
+            return _Work(request, draft, wanted)
+        except HsmError as error:
+            self._refuse(request, error)
+        return None
+
+    def _earlier(self, request: str, csr: Csr) -> IssuanceRecord | None:
+        """Return what an earlier run did for this request."""
+        if self._reader is None:
+            return None
+        found = [one for one in self._reader.by_request(self._name, request) if one.state is not IssuanceState.VOID]
+        if not found:
+            return None
+        if found[-1].spki_sha256 != csr.spki_sha256:
+            raise JournalError(
+                f"request {request!r} of batch {self._name} was for another key; give this one another name",
+                code="batch.request_differs",
+            )
+        return found[-1]
+
+    # -- the token, and after
+
+    async def _finish(self, work: list[_Work]) -> None:
+        """Write the intents of a chunk, sign them, record and write the certificates."""
+        journal = self._desk.journal
+        fresh = [one for one in work if one.wanted is not None]
+        intents = await journal.perform(
+            partial(reserve_each, wanted=[one.wanted for one in fresh if one.wanted is not None])
+        )
+        ready: list[tuple[_Work, Intent]] = []
+        for one, intent in zip(fresh, intents, strict=True):
+            if isinstance(intent, HsmError):
+                self._refuse(one.request, intent)
+            else:
+                ready.append((one, intent))
+        for one in work:
+            if one.open is not None:
+                ready.append((one, await journal.attempt(one.open.id)))  # noqa: PERF401 - it waits
+        began = time.monotonic()
+        signed = await asyncio.gather(
+            *(
+                self._desk.authority.issue(one.draft, again=partial(journal.attempt, intent.issuance_id))
+                for one, intent in ready
+            )
+        )
+        self._adapt(time.monotonic() - began)
+        issued: list[Issued] = await journal.perform(
+            partial(record_all, signed=[(intent, der) for (_, intent), der in zip(ready, signed, strict=True)])
+        )
+        for (one, _), certificate in zip(ready, issued, strict=True):
+            self._write(one.request, certificate.der)
+            self._tell(Outcome(one.request, End.SIGNED, certificate.serial))
+
+    def _adapt(self, seconds: float) -> None:
+        """Make chunks so large that the token is busy with one for a moment: a slow one gets few at once."""
+        if seconds > CHUNK_SECONDS:
+            self._chunk = max(CHUNK_LEAST, self._chunk // 2)
+        elif seconds < CHUNK_SECONDS / 4:
+            self._chunk = min(CHUNK, self._chunk * 2)
+
+    def _write(self, request: str, der: bytes) -> None:
+        """Write a certificate; one that a power cut takes with it is in the journal, and a further run writes it."""
+        content = written(der, self._desk.authority.chain, self._form)
+        path = f"{self._out}/{request}{self._form.suffix}"
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        try:
+            if os.write(descriptor, content) != len(content):
+                raise OSError(28, "No space left on device", path)
+        finally:
+            os.close(descriptor)
+
+    def _refuse(self, request: str, error: HsmError) -> None:
+        self._tell(Outcome(request, End.REFUSED, None, error.code, str(error)))
+
+
+@contextmanager
+def _hurried() -> Iterator[None]:
+    """Let the interpreter change threads quickly, and look for garbage rarely: drafts hold no cycles."""
+    interval, thresholds = sys.getswitchinterval(), gc.get_threshold()
+    sys.setswitchinterval(SWITCH_SECONDS)
+    gc.set_threshold(GARBAGE, *thresholds[1:])
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(interval)
+        gc.set_threshold(*thresholds)
+
+
+def _nothing(_connection: object, _at: str) -> None:
+    """Do nothing, after everything that was asked before."""
+
+
+def _read(path: str) -> bytes:
+    """Read a request, and no more of it than one may have.
+
+    Raises:
+        CsrError: it can't be read.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return os.read(descriptor, _READ_MOST)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise CsrError(f"{path}: can't be read ({error.strerror})", code="csr.unreadable") from error
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the first thing that went wrong in a group."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -1,0 +1,65 @@
+"""One writer a file, by ``flock`` on another file beside it.
+
+SQLite lets several processes write in turn; we don't want that: two daemons on one manifest would take turns at the
+same boards, two batches on one journal at the same requests. The kernel drops the lock with the process, however it
+ends, so there is nothing to clean up. The file ``<path>.lock`` stays: to delete it would let two processes lock two
+files of one name.
+"""
+
+import contextlib
+import fcntl
+import os
+from pathlib import Path
+from typing import Self
+
+from hsm.durable.kind import FileKind
+
+
+class WriterLock:
+    """The right to write to one file; held from construction to ``release``."""
+
+    def __init__(self, file: Path, kind: FileKind) -> None:
+        """Take the lock.
+
+        Args:
+            file: symlinks resolved, so that two names of one file are one lock.
+            kind: of the file.
+
+        Raises:
+            ErrorKinds.locked: another process has it; the message names its PID.
+            ErrorKinds.unwritable: the lock file can't be made.
+        """
+        path = file.with_name(file.name + ".lock")
+        try:
+            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        except OSError as error:
+            raise kind.errors.unwritable(
+                f"{path}: can't be made ({error.strerror}); check the rights of the folder",
+                code=f"{kind.name}.read_only",
+            ) from error
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(self._fd, 32).decode("ascii", "replace").strip() or "unknown"
+            os.close(self._fd)
+            raise kind.errors.locked(
+                f"{file}: process {holder} writes to it; stop that {kind.program} first", holder=holder
+            ) from None
+        # The PID is for people who read the message above; on a full disk it may be missing, and the lock holds.
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+
+    def release(self) -> None:
+        """Give the lock back; idempotent."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __enter__(self) -> Self:
+        """Hold the lock for a block."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Give it back."""
+        self.release()

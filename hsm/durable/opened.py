@@ -1,0 +1,64 @@
+"""A file that is open for writing: locked, brought up to date, its clock seen to go forward."""
+
+from pathlib import Path
+
+from sqlite_utils import Database
+
+from hsm.durable.clock import Clock, Stamps, time_text
+from hsm.durable.kind import FileKind
+from hsm.durable.lock import WriterLock
+from hsm.durable.opening import check_writable, create, is_new, open_for_writing, translated
+from hsm.durable.writer import Writer
+
+
+class OpenFile:
+    """The right to write to one file, with all that it takes."""
+
+    db: Database
+    """The connection; the writer's thread alone uses it."""
+    writer: Writer
+
+    def __init__(self, kind: FileKind, path: Path, *, clock: Clock) -> None:
+        """Open the file; make it if there is none, bring it up to date if it is older.
+
+        Args:
+            kind: of the file.
+            path: its folder exists. ``<path>.lock`` is made beside it.
+            clock: the time, aware of its zone.
+
+        Raises:
+            ErrorKinds: what is wrong with file, folder, lock or clock; nothing was changed then.
+        """
+        real = path.resolve()
+        check_writable(kind, real)
+        is_new(kind, real)  # refuses what is not ours before the lock file is made beside it
+        self._lock = WriterLock(real, kind)
+        try:
+            stamps = Stamps(kind, clock)
+            now = time_text(clock())
+            if is_new(kind, real):
+                create(kind, real, now)
+            self.db = open_for_writing(kind, real, now)
+            try:
+                with translated(kind, path):
+                    last = self.db.execute(kind.last_entry).fetchone()
+                if last is not None and last[0] is not None:
+                    stamps.start_after(last[0])
+                    stamps.next()
+            except BaseException:
+                self.db.close()
+                raise
+        except BaseException:
+            self._lock.release()
+            raise
+        self.path = path
+        self.writer = Writer(self.db.conn, path, kind, stamps)
+
+    def close(self) -> None:
+        """Write what is queued, fold the WAL into the file, and let go of the lock; idempotent.
+
+        While a reader has the file open, the WAL stays beside it, complete; whoever closes last folds it.
+        """
+        self.writer.close()
+        self.db.close()
+        self._lock.release()

@@ -1,0 +1,295 @@
+"""``station ca profiles``, ``ca issue`` and ``ca sign-batch``."""
+
+import asyncio
+import csv
+import re
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import click
+from cryptography import x509
+
+from hsm import Csr, Profile, lint_pkilint
+from hsm.batch import Batch, End, Outcome, request_files
+from hsm.bundles import Form, written
+from hsm.issuing import Desk
+from hsm.journal import Issued
+from hsm.lint import Extra
+from hsm.names import parse_name
+from hsm.profile_file import names as profile_names
+from station.cli.ca_open import opened_ca
+from station.cli.certificate import facts_of
+from station.cli.commands import Command, config_option, json_option
+from station.cli.output import print_columns, print_fields, print_json
+from station.cli.profile_page import lines_of_profile
+from station.cli.root import EXIT_FAILURE
+from station.config import load
+from station.errors import StationError
+
+_FORMS: Final = [form.value for form in Form]
+_FIELD: Final = re.compile(r"([a-z][a-z0-9_]*)=(.+)", re.DOTALL)
+_READ_MOST: Final = 64 * 1024
+"""Bytes of a request that are read; what is larger is refused whatever it holds."""
+_REFUSED_SHOWN: Final = 20
+_REDRAW_SECONDS: Final = 0.25
+
+_profile_option = click.option(
+    "--profile", "profile_name", required=True, metavar="NAME", help="Kind of certificate: a name, or a TOML file."
+)
+_field_option = click.option(
+    "--field", "fields", multiple=True, metavar="NAME=TEXT", help="A field of the profile's templates; may be repeated."
+)
+_form_option = click.option(
+    "--format",
+    "form",
+    type=click.Choice(_FORMS),
+    default=Form.PEM.value,
+    show_default=True,
+    help="pem and der: the certificate; p7b (PKCS #7) and chain (PEM): with those above it.",
+)
+_renew_option = click.option("--renew", is_flag=True, help="A key that has a certificate gets another one.")
+_pkilint_option = click.option(
+    "--pkilint/--no-pkilint", "pkilint", default=None, help="Ask pkilint too, after our own rules (about 2 ms each)."
+)
+
+
+@click.command("profiles", cls=Command, examples=["station ca profiles", "station ca profiles tls-server"])
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@json_option("Write one JSON object a profile.")
+def profiles(names: tuple[str, ...], *, as_json: bool) -> None:
+    """Show kinds of certificates.
+
+    Without NAME, lists the profiles that come with the station. With NAME (or the path of a TOML file), shows what such
+    a certificate holds and which fields have to be given: what is printed is what the profile's file says.
+    """
+    chosen = [Profile.load(name) for name in (names or profile_names())]
+    if as_json:
+        for profile in chosen:
+            print_json({"name": profile.name, **dict(lines_of_profile(profile))})
+    elif not names:
+        rows = [(one.name, ", ".join(sorted(one.fields)) or "none", one.about) for one in chosen]
+        print_columns(("profile", "fields", "for"), rows)
+    else:
+        for index, profile in enumerate(chosen):
+            if index:
+                click.echo()
+            print_fields([("profile", profile.name), *lines_of_profile(profile)])
+
+
+@click.command(
+    "issue",
+    cls=Command,
+    examples=[
+        "station ca issue --profile tls-server --csr web.csr --san dns:web.example.com --format chain --out web.pem",
+        "station ca issue --profile tls-client --csr ci.csr --field product_serial=ci-7 --out ci.pem",
+    ],
+)
+@config_option
+@_profile_option
+@click.option("--csr", "request", required=True, type=click.Path(dir_okay=False), help="The request, PEM or DER.")
+@click.option("--san", "names", multiple=True, metavar="KIND:NAME", help="dns:, ip:, uri:, email: or other:OID:TEXT.")
+@_field_option
+@click.option("--batch", metavar="NAME", help="Batch that the certificate belongs to.")
+@click.option("--out", type=click.Path(dir_okay=False), help="File to write; left out: standard output.")
+@_form_option
+@_renew_option
+@_pkilint_option
+@json_option("Write one JSON object: the certificate's facts, and its file.")
+def issue(  # noqa: PLR0913 (one option each)
+    *,
+    config_path: str,
+    profile_name: str,
+    request: str,
+    names: tuple[str, ...],
+    fields: tuple[str, ...],
+    batch: str | None,
+    out: str | None,
+    form: str,
+    renew: bool,
+    pkilint: bool | None,
+    as_json: bool,
+) -> None:
+    """Issue one certificate.
+
+    Lint, intent in the CA's journal, signature, comparison, verification, record: only a certificate that is on record
+    leaves. What the request asks for is a wish; profile, --field and --san decide. A key gets one certificate, and a
+    further one only with --renew. After a crash the same command signs the same bytes.
+    """
+    config, profile = load(Path(config_path)), Profile.load(profile_name)
+    csr = Csr.parse(_read(Path(request)))
+    wanted = [parse_name(name) for name in names]
+    if out is not None and Path(out).exists():
+        raise StationError(f"{out} is there already; name another file")
+    if out is None and Form(form) in {Form.DER, Form.P7B} and sys.stdout.isatty():
+        raise StationError("a terminal can't show DER; name a file with --out")
+
+    async def run() -> tuple[Issued, tuple[bytes, ...]]:
+        async with opened_ca(config, extra_lint=_extra(pkilint, default=True)) as (authority, journal):
+            desk = Desk(authority, journal, profile, config.station.id, _pairs(fields), batch=batch, renew=renew)
+            return await desk.issue(csr, names=wanted), authority.chain
+
+    issued, chain = asyncio.run(run())
+    content = written(issued.der, chain, Form(form))
+    if out is not None:
+        with Path(out).open("xb") as file:
+            file.write(content)
+    certificate = x509.load_der_x509_certificate(issued.der)
+    if as_json:
+        print_json({**facts_of(certificate), "file": out})
+    elif out is None:
+        click.echo(content, nl=False)
+    else:
+        until = f"{certificate.not_valid_after_utc:%Y-%m-%d}"
+        subject = certificate.subject.rfc4514_string()
+        click.echo(f"issued {subject}, serial {issued.serial:032x}, valid until {until}: {out}")
+
+
+@click.command(
+    "sign-batch",
+    cls=Command,
+    examples=[
+        "station ca sign-batch requests/ --profile idevid --batch 2026-07 --table units.csv",
+        "station ca sign-batch requests/ --profile tls-client --field product_serial=gateway --out certificates/",
+    ],
+)
+@click.argument("folder", type=click.Path(file_okay=False), metavar="DIR")
+@config_option
+@_profile_option
+@click.option("--batch", metavar="NAME", help="Name of the batch; left out: the folder's.")
+@click.option("--out", type=click.Path(file_okay=False), help="Folder for the certificates; left out: DIR/issued.")
+@_field_option
+@click.option(
+    "--table",
+    type=click.Path(dir_okay=False),
+    help="CSV with fields of single requests: a column 'request' with names of files without their end.",
+)
+@_form_option
+@_renew_option
+@_pkilint_option
+@json_option("Write one JSON object a request, and one for the whole batch.")
+def sign_batch(  # noqa: PLR0913 (one option each)
+    *,
+    folder: str,
+    config_path: str,
+    profile_name: str,
+    batch: str | None,
+    out: str | None,
+    fields: tuple[str, ...],
+    table: str | None,
+    form: str,
+    renew: bool,
+    pkilint: bool | None,
+    as_json: bool,
+) -> None:
+    """Sign a folder of requests.
+
+    DIR holds requests in files that end with .csr, .req, .p10, .pem or .der. Each gets a row in the CA's journal and a
+    file of the same name in --out; a request that is refused is told and does not stop the others (exit 1 at the end).
+    After a crash, or ctrl-C, the same command goes on: nothing is signed twice.
+    """
+    config, profile = load(Path(config_path)), Profile.load(profile_name)
+    if not Path(folder).is_dir():
+        raise StationError(f"{folder}: no such folder; name one with requests in it")
+    name = batch or Path(folder).absolute().name
+    target = Path(out) if out else Path(folder) / "issued"
+    target.mkdir(parents=True, exist_ok=True)
+    rows = _table(Path(table)) if table else {}
+    began = time.monotonic()
+    with _shown(sum(1 for _ in request_files(Path(folder))), as_json=as_json) as (tell, counts):
+
+        async def run() -> None:
+            async with opened_ca(config, extra_lint=_extra(pkilint, default=False)) as (authority, journal):
+                desk = Desk(authority, journal, profile, config.station.id, _pairs(fields), batch=name, renew=renew)
+                await Batch(desk, target, form=Form(form), fields=rows, tell=tell).sign(request_files(Path(folder)))
+
+        asyncio.run(run())
+    seconds = time.monotonic() - began
+    if as_json:
+        print_json({"batch": name, **{end.value: counts[end] for end in End}, "seconds": round(seconds, 3)})
+    else:
+        told = ", ".join(f"{end.value} {counts[end]}" for end in End)
+        click.echo(f"batch {name}: {told} in {seconds:.1f} s ({counts[End.SIGNED] / seconds:.0f}/s): {target}")
+    if counts[End.REFUSED]:
+        sys.exit(EXIT_FAILURE)
+
+
+@contextmanager
+def _shown(total: int, *, as_json: bool) -> Iterator[tuple[Callable[[Outcome], None], Counter[End]]]:
+    """Show how far a batch is: a bar on a terminal, and who was refused."""
+    counts: Counter[End] = Counter()
+    if as_json or not sys.stderr.isatty():
+        yield (lambda outcome: _tell(outcome, counts, as_json=as_json)), counts
+        return
+    from rich.console import Console  # noqa: PLC0415 (only where there is a terminal to draw on)
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), auto_refresh=False) as bar:
+        task = bar.add_task("", total=total, rate="")
+        began = drawn = time.monotonic()
+
+        def tell(outcome: Outcome) -> None:
+            nonlocal drawn
+            _tell(outcome, counts, as_json=False)
+            now = time.monotonic()
+            if now - drawn >= _REDRAW_SECONDS:
+                drawn = now
+                bar.update(task, completed=counts.total(), rate=f"{counts.total() / (now - began):.0f}/s", refresh=True)
+
+        yield tell, counts
+        bar.update(task, completed=counts.total(), refresh=True)
+
+
+def _tell(outcome: Outcome, counts: Counter[End], *, as_json: bool) -> None:
+    counts[outcome.end] += 1
+    if as_json:
+        serial = None if outcome.serial is None else f"{outcome.serial:032x}"
+        line = {"request": outcome.request, "end": outcome.end, "serial": serial, "code": outcome.code}
+        print_json({**line, "detail": outcome.sentence})
+    elif outcome.end is End.REFUSED and counts[End.REFUSED] <= _REFUSED_SHOWN:
+        click.echo(f"refused {outcome.request}: {outcome.code}: {outcome.sentence}", err=True)
+    elif outcome.end is End.REFUSED and counts[End.REFUSED] == _REFUSED_SHOWN + 1:
+        click.echo("refused: more, which are not shown; --json tells all", err=True)
+
+
+def _extra(wanted: bool | None, *, default: bool) -> Extra | None:  # noqa: FBT001 (an option of three states)
+    """Return pkilint if it is wanted, and say so where it is not asked."""
+    if wanted is False or (wanted is None and not default):
+        return None
+    if wanted is None and not lint_pkilint.is_installed():
+        click.echo(f"pkilint is not installed, so our own rules alone lint; {lint_pkilint.ADVICE}", err=True)
+        return None
+    if not lint_pkilint.is_installed():
+        raise StationError(f"pkilint is not installed; {lint_pkilint.ADVICE}", code="lint.not_installed")
+    return lint_pkilint.findings
+
+
+def _pairs(fields: Sequence[str]) -> dict[str, str]:
+    found = {}
+    for text in fields:
+        match = _FIELD.fullmatch(text)
+        if match is None:
+            raise StationError(f"--field {text!r}: write NAME=TEXT, like product_serial=SN1", code="field.invalid")
+        found[match[1]] = match[2]
+    return found
+
+
+def _table(path: Path) -> Mapping[str, Mapping[str, str]]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, strict=True)
+            if "request" not in (reader.fieldnames or ()):
+                raise StationError(f"{path}: no column 'request'; the first line names the columns")
+            return {row["request"]: {k: v for k, v in row.items() if k != "request" and k and v} for row in reader}
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise StationError(f"{path}: not a CSV table in UTF-8 ({error})") from None
+
+
+def _read(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(_READ_MOST)

@@ -1,0 +1,396 @@
+"""``station ca ocsp``."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Final, Self
+
+import click
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from hsm import Authority, KeyKind, KeyMissing, OcspError, Signer, TokenGroup, TokenUri, find_key
+from hsm.journal import CaJournal, certificate_sha256
+from hsm.journal.operations import count_signature
+from hsm.key_store import destroy_key
+from hsm.ocsp import (
+    JournalStatuses,
+    OcspApplication,
+    OcspResponder,
+    PresignedFolder,
+    Presigning,
+    Progress,
+    Responder,
+    Signing,
+    presign,
+)
+from hsm.ocsp.delegation import PROFILE, check_delegation, delegate
+from hsm.ocsp.server import listen, serve
+from hsm.revocation import replace_file
+from station.cli.ca_journal import Records, open_journal
+from station.cli.commands import Group, config_option, json_option
+from station.cli.output import print_json
+from station.config import Config, load, span
+from station.config.certificates import load_certificate
+from station.crl_places import CrlPlace, key_identifier, place_of
+from station.errors import StationError
+from station.signing import open_signer, rules_of
+
+_KEYS: Final = [kind.value for kind in KeyKind if kind is not KeyKind.ED25519]
+
+
+class _Span(click.ParamType[timedelta]):
+    """A span of time on the command line."""
+
+    name = "SPAN"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        found = value if isinstance(value, timedelta) else span(str(value))
+        if found is None:
+            self.fail(f"'{value}' is not a span of time; write 90m, 12h or 7d", param, ctx)
+        return found
+
+
+_certificate_option = click.option(
+    "--certificate", type=click.Path(dir_okay=False), metavar="PEM", help="The responder's; left out: ca/ocsp.pem."
+)
+_issuer_option = click.option(
+    "--issuer", type=click.Path(dir_okay=False), metavar="PEM", help="Certificate of an [[issuer]] in place of [ca]."
+)
+_token_option = click.option(
+    "--token",
+    metavar="URI",
+    envvar="STATION_OCSP_TOKEN",
+    help="Token with the responder's key; left out: the CA's own. A responder on the web has one of its own.",
+)
+
+
+@click.group(
+    "ocsp",
+    cls=Group,
+    examples=["station ca ocsp init", "station ca ocsp presign /srv/ocsp", "station ca ocsp serve --listen [::]:8080"],
+)
+def ocsp() -> None:
+    """Answer by OCSP whether certificates are good."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Speaker:
+    """Who answers, and for which issuing CA."""
+
+    config: Config
+    place: CrlPlace
+    token: str
+    """URI of the token with the responder's key."""
+    certificate: Path
+    counts: Path
+    """Journal of the answers that are signed on demand."""
+
+    @classmethod
+    def of(cls, config_path: str, issuer: str | None, token: str | None, certificate: str | None) -> Self:
+        """Return what a command line means; the files of an ``[[issuer]]`` have its key identifier in their names."""
+        config = load(Path(config_path))
+        place = place_of(config, None if issuer is None else Path(issuer))
+        stem = "ocsp" if issuer is None else f"ocsp-{key_identifier(place.issuer).hex()}"
+        own = config.ca.certificate.with_name(f"{stem}.pem") if certificate is None else Path(certificate)
+        return cls(config, place, token or place.tokens.uris[0], own, config.ca.journal.with_name(f"{stem}.db"))
+
+    @property
+    def issuer(self) -> x509.Certificate:
+        """The issuing CA."""
+        return self.place.issuer
+
+    def open_token(self, *, writable: bool = False) -> Signer:
+        """Log in to the token with the responder's key."""
+        ca = self.config.ca
+        uri = TokenUri.parse(self.token)
+        return Signer.open(uri, environment=ca.environment, writable=writable, counts=ca.signatures)
+
+    @contextmanager
+    def statuses(self) -> Iterator[JournalStatuses]:
+        """Open what is known about the issuer's certificates."""
+        if not self.config.ca.journal.exists():  # nothing was signed or revoked yet
+            with open_journal(self.config):
+                pass
+        with _Units(self.config, self.issuer) as units:
+            found = JournalStatuses(self.config.ca.journal, self.issuer, also_issued=units.has)
+            try:
+                yield found
+            finally:
+                found.close()
+
+    @asynccontextmanager
+    async def responder(self) -> AsyncIterator[Responder]:
+        """Open the responder's key.
+
+        Raises:
+            StationError, HsmError: there is none, or it may not answer for this CA.
+        """
+        if not self.certificate.exists():
+            raise StationError(f"{self.certificate}: no such responder; make one with 'station ca ocsp init'")
+        own = load_certificate(self.certificate)
+        check_delegation(own, self.issuer)
+        signer = await asyncio.to_thread(self.open_token)
+        try:
+            yield Responder(own, await asyncio.to_thread(find_key, signer, own.public_key()))  # type: ignore[arg-type]
+        finally:
+            signer.close()
+
+
+@ocsp.command(
+    "init",
+    examples=[
+        "station ca ocsp init",
+        "station ca ocsp init --renew --token 'pkcs11:token=ocsp?module-name=softhsm2&pin-source=prompt:'",
+    ],
+)
+@config_option
+@_issuer_option
+@_token_option
+@click.option("--key", type=click.Choice(_KEYS), default=KeyKind.P256.value, show_default=True, help="Kind of the key.")
+@_certificate_option
+@click.option("--renew", is_flag=True, help="Make a new key and certificate in place of those that are there.")
+@json_option("Write one JSON object.")
+def init_command(  # noqa: PLR0913 (one option each)
+    *,
+    config_path: str,
+    issuer: str | None,
+    token: str | None,
+    key: str,
+    certificate: str | None,
+    renew: bool,
+    as_json: bool,
+) -> None:
+    """Make the key that signs OCSP answers.
+
+    The key is made in the token and stays there; the CA certifies that it may sign OCSP answers and nothing else
+    (profile ocsp-signer, 30 days). Renew it in time: keys of certificates that have expired are destroyed then.
+    """
+    speaker = _Speaker.of(config_path, issuer, token, certificate)
+    out = speaker.certificate
+    if out.exists() and not renew:
+        raise StationError(f"{out} is there already; add --renew for a new key and a new certificate")
+    made, destroyed = asyncio.run(_delegate(speaker, KeyKind(key)))
+    replace_file(out, made.public_bytes(Encoding.PEM))
+    until = made.not_valid_after_utc
+    if as_json:
+        print_json({"file": out, "serial": f"{made.serial_number:032x}", "not_after": until, "destroyed": destroyed})
+        return
+    click.echo(f"made {made.subject.rfc4514_string()}, valid until {until:%Y-%m-%d}: {out}")
+    if destroyed:
+        click.echo(f"destroyed {destroyed} keys whose certificates have expired")
+    if renew:
+        click.echo("next: start 'station ca ocsp serve' again, and presign again")
+
+
+async def _delegate(speaker: _Speaker, kind: KeyKind) -> tuple[x509.Certificate, int]:
+    config, place = speaker.config, speaker.place
+    with open_journal(config) as journal, ExitStack() as opened:
+        own = opened.enter_context(speaker.open_token(writable=True))
+        signing: Signer | TokenGroup = own
+        if speaker.token not in place.tokens.uris:
+            signing = open_signer(config.ca, place.tokens)
+            opened.callback(signing.close)
+        authority = await Authority.open(signing, issuer=place.issuer, rules=rules_of(place.tokens))
+        now = datetime.now(UTC)
+        made = await delegate(authority, journal, own, station_id=config.station.id, now=now, kind=kind)
+        with journal.reader() as reader:
+            expired = [
+                record.certificate
+                for record in reader.issuances(issuer=certificate_sha256(place.issuer))
+                if record.profile == PROFILE and record.certificate is not None and record.not_after < now
+            ]
+        destroyed = 0
+        for certificate in expired:
+            try:
+                public = x509.load_der_x509_certificate(certificate).public_key()
+                destroy_key(find_key(own, public))  # type: ignore[arg-type]  # the profile allows no other keys
+                destroyed += 1
+            except KeyMissing:
+                continue
+        return made, destroyed
+
+
+@ocsp.command("presign", examples=["station ca ocsp presign /srv/ocsp", "station ca ocsp presign ocsp/ --valid 3d"])
+@click.argument("folder", type=click.Path(file_okay=False), metavar="DIR")
+@config_option
+@_issuer_option
+@_token_option
+@_certificate_option
+@click.option("--valid", type=_Span(), default="7d", show_default=True, help="How long an answer is valid.")
+@click.option(
+    "--renew-within", type=_Span(), default="2d", show_default=True, help="Leave answers alone that are valid longer."
+)
+@json_option("Write one JSON object.")
+def presign_command(  # noqa: PLR0913 (one option each)
+    folder: str,
+    *,
+    config_path: str,
+    issuer: str | None,
+    token: str | None,
+    certificate: str | None,
+    valid: timedelta,
+    renew_within: timedelta,
+    as_json: bool,
+) -> None:
+    """Sign OCSP answers ahead.
+
+    One about every certificate on record. DIR can be handed out by any web server: each file's path is that of the GET
+    request that it answers. Run it again, from a timer and after a revocation: what still says the right thing and is
+    valid long enough is left alone. It can be broken off at any moment.
+    """
+    speaker = _Speaker.of(config_path, issuer, token, certificate)
+    began = datetime.now(UTC)
+    with _bar(as_json=as_json) as watch:
+        progress = asyncio.run(_presign(speaker, Path(folder), (valid, renew_within), watch))
+    seconds = (datetime.now(UTC) - began).total_seconds()
+    if as_json:
+        print_json({"signed": progress.signed, "fresh": progress.fresh, "seconds": round(seconds, 3)})
+    else:
+        click.echo(f"signed {progress.signed}, left {progress.fresh} as they are, in {seconds:.1f} s: {folder}")
+
+
+async def _presign(
+    speaker: _Speaker, folder: Path, spans: tuple[timedelta, timedelta], watch: Callable[[Progress], None]
+) -> Progress:
+    with Records(speaker.config) as records:
+        serials = [*records.recorded(speaker.issuer)]
+    with speaker.statuses() as statuses:
+        async with speaker.responder() as responder:
+            count = partial(_count_in_turn, speaker.config, certificate_sha256(responder.certificate))
+            items = ((serial, statuses.status(serial)) for serial in serials)
+            place = PresignedFolder(folder, speaker.issuer)
+            return await presign(place, Presigning(responder, *spans, count), items, lambda: datetime.now(UTC), watch)
+
+
+async def _count_in_turn(config: Config, signer: bytes, number: int) -> None:
+    """Count signatures in the CA's journal, which is open only meanwhile: others have their turn between."""
+
+    def count() -> None:
+        with open_journal(config) as journal:
+            journal.perform_blocking(
+                lambda connection, at: [
+                    count_signature(connection, at, kind="ocsp", issuer=signer) for _ in range(number)
+                ]
+            )
+
+    await asyncio.to_thread(count)
+
+
+@ocsp.command(
+    "serve", examples=["station ca ocsp serve --listen 127.0.0.1:8080", "station ca ocsp serve --presigned /srv/ocsp"]
+)
+@config_option
+@_issuer_option
+@_token_option
+@_certificate_option
+@click.option(
+    "--listen", "address", default="127.0.0.1:8080", show_default=True, metavar="HOST:PORT", help="Where to listen."
+)
+@click.option("--path", default="/", show_default=True, help="Path of the URL in the certificates.")
+@click.option("--presigned", type=click.Path(file_okay=False), metavar="DIR", help="Folder of 'ca ocsp presign'.")
+@click.option("--valid", type=_Span(), default="12h", show_default=True, help="How long a fresh answer is valid.")
+@click.option("--max-age", type=_Span(), default="1h", show_default=True, help="How long caches may keep an answer.")
+def serve_command(  # noqa: PLR0913 (one option each)
+    *,
+    config_path: str,
+    issuer: str | None,
+    token: str | None,
+    certificate: str | None,
+    address: str,
+    path: str,
+    presigned: str | None,
+    valid: timedelta,
+    max_age: timedelta,
+) -> None:
+    """Answer OCSP requests over HTTP.
+
+    It works until it is told to stop. RFC 6960 by GET and POST, with nonces; what caches are told is RFC 5019's. Every
+    answer follows the CA's journal as it is at that moment. A certificate that was never issued is 'unknown', one of
+    another CA 'unauthorized'.
+    """
+    host, port = _address(address)
+    speaker = _Speaker.of(config_path, issuer, token, certificate)
+    folder = None if presigned is None else PresignedFolder(Path(presigned), speaker.issuer)
+    application = partial(OcspApplication, path=path, max_age=max_age)
+    number = asyncio.run(_serve(speaker, (host, port), folder, valid, application))
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+
+
+async def _serve(
+    speaker: _Speaker,
+    address: tuple[str, int],
+    presigned: PresignedFolder | None,
+    valid: timedelta,
+    application: Callable[[OcspResponder], OcspApplication],
+) -> int:
+    with listen(*address) as listening, CaJournal.open(speaker.counts) as counts, speaker.statuses() as statuses:
+        async with speaker.responder() as responder:
+            count = partial(counts.count_signature, "ocsp", certificate_sha256(responder.certificate))
+            answering = OcspResponder(
+                speaker.issuer,
+                Signing(responder, count, valid),
+                statuses,
+                clock=lambda: datetime.now(UTC),
+                presigned=presigned,
+            )
+            told = f"answering at http://{address[0]}:{listening.getsockname()[1]}"
+            return await serve(application(answering), listening, ready=lambda: click.echo(told))
+
+
+class _Units:
+    """Whether a unit's certificate is on record, while the station writes to its manifest."""
+
+    def __init__(self, config: Config, issuer: x509.Certificate) -> None:
+        self._config = config
+        self._issuer = issuer
+        self._records: Records | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self._records is not None:
+            self._records.__exit__(None, None, None)
+            self._records = None
+
+    def has(self, serial: int) -> bool:
+        for _ in range(2):
+            if self._records is None:
+                self._records = Records(self._config)
+            try:
+                return self._records.has_unit(serial, self._issuer)
+            except StationError as error:
+                self._close()  # most likely the station began to write to what was read as it lay: look again
+                fault = error
+        raise OcspError(f"the manifest can't be read: {fault}", code=fault.code)
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:  # noqa: PLR2004 (16 bits)
+        raise click.UsageError(f"'{text}' is not HOST:PORT, like 127.0.0.1:8080 or [::]:8080")
+    return host.strip("[]"), int(port)
+
+
+@contextmanager
+def _bar(*, as_json: bool) -> Iterator[Callable[[Progress], None]]:
+    """Show how far it is, on a terminal."""
+    if as_json or not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console  # noqa: PLC0415 (only where there is a terminal to draw on)
+
+    console = Console(stderr=True)
+    with console.status("signing") as status:
+        yield lambda progress: status.update(f"signed {progress.signed}, {progress.fresh} left as they are")
