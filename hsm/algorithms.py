@@ -12,7 +12,7 @@ ed25519    Ed25519                         RFC 8410 3, parameters absent
 =========  ==============================  =======================================
 
 An RSA issuer may sign with RSASSA-PSS instead (``RSA_PSS``: SHA-256, MGF1 with SHA-256, 32 octets of salt; RFC 4055 3),
-where a profile says so.
+where a profile or its own certificate says so.
 """
 
 import functools
@@ -22,9 +22,11 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
+from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+from cryptography.x509.oid import PublicKeyAlgorithmOID, SignatureAlgorithmOID
 
 PublicKey: TypeAlias = ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey
 """The public keys that a CA or a device may have."""
@@ -94,6 +96,30 @@ RSA_PSS: Final = SignatureScheme(
 def pss_padding(digest: hashes.HashAlgorithm) -> padding.PSS:
     """Return the one PSS that we use with a hash."""
     return padding.PSS(padding.MGF1(digest), digest.digest_size)
+
+
+def scheme_of(certificate: x509.Certificate, *, pss: bool = False) -> SignatureScheme:
+    """Return how the key of a certificate signs what is no certificate: CRLs and OCSP answers.
+
+    An RSA key does so with PSS where that is wanted, and where its certificate says so: its key is for PSS only (RFC
+    4055 1.2), or it was signed with PSS itself, so whoever accepts it knows PSS.
+
+    Args:
+        certificate: of a key that ``family_of`` knows.
+        pss: a profile wants it.
+    """
+    family = family_of(certificate.public_key())
+    if family is None:
+        raise ValueError("the certificate's key is of no kind that signs here")
+    if family is not KeyFamily.RSA:
+        return SCHEMES[family]
+    said = certificate.signature_algorithm_oid == SignatureAlgorithmOID.RSASSA_PSS
+    return RSA_PSS if pss or said or is_pss_key(certificate) else SCHEMES[family]
+
+
+def is_pss_key(certificate: x509.Certificate) -> bool:
+    """Whether the key of a certificate may sign with RSASSA-PSS only (``id-RSASSA-PSS``, RFC 4055 1.2)."""
+    return certificate.public_key_algorithm_oid == PublicKeyAlgorithmOID.RSASSA_PSS
 
 
 _CURVES: Final = {ec.SECP256R1.name: KeyFamily.P256, ec.SECP384R1.name: KeyFamily.P384}

@@ -23,16 +23,16 @@ from cryptography.hazmat.primitives import serialization
 from pkcs11.constants import Attribute
 
 from hsm import der
-from hsm.algorithms import SCHEMES, PublicKey, SignatureScheme, family_of, pss_padding, verify
+from hsm.algorithms import RSA_PSS, SCHEMES, PublicKey, SignatureScheme, family_of, is_pss_key, pss_padding, verify
 from hsm.blank import signature_size
 from hsm.drafting import Drafter, LintedTbs
-from hsm.errors import IssuanceError
+from hsm.errors import HsmError, IssuanceError
 from hsm.key_store import RULES, find
 from hsm.keys import AnyTokenKey, Signing
 from hsm.lint import Extra, IssuerFacts
 from hsm.profiles import Profile
 from hsm.request import Purpose, SignRequest, message_request, rsa_request
-from hsm.signer import Again
+from hsm.signer import Again, AgainAt
 
 __all__ = ["Authority", "LintedTbs", "issue_root"]
 
@@ -176,6 +176,29 @@ class Authority:
         signature = await self._key.signer.sign(_request(self._key, tbs, draft.scheme), again=again)
         return _verified(self._public, tbs, signature, draft.scheme)
 
+    async def issue_all(self, drafts: Sequence[LintedTbs], *, again: AgainAt | None = None) -> list[bytes | HsmError]:
+        """Let the token sign drafts in one go.
+
+        Args:
+            drafts: from ``draft`` or ``redraft``.
+            again: as for ``issue``; gets the place of the draft in the list.
+
+        Returns:
+            The certificates, in the order of the drafts. Where the token refused, that one and all after it are its
+            error; they are to be drafted again from the journal.
+
+        Raises:
+            IssuanceError: a draft was used before, or what the token returned does not verify.
+        """
+        every = [(draft.spend(self._drafter), draft.scheme) for draft in drafts]
+        signatures = await self._key.signer.sign_all(
+            [_request(self._key, tbs, scheme) for tbs, scheme in every], again=again
+        )
+        return [
+            signature if isinstance(signature, HsmError) else _verified(self._public, tbs, signature, scheme)
+            for (tbs, scheme), signature in zip(every, signatures, strict=True)
+        ]
+
     def issue_blocking(self, draft: LintedTbs, *, again: Callable[[], object] | None = None) -> bytes:
         """Do as ``issue``, and block this thread meanwhile."""
         tbs = draft.spend(self._drafter)
@@ -300,7 +323,7 @@ def _issuer_facts(issuer: x509.Certificate, key: AnyTokenKey) -> IssuerFacts:
     return IssuerFacts(
         subject=issuer.subject.public_bytes(),
         key_identifier=issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest,
-        scheme=SCHEMES[key.family],
+        scheme=RSA_PSS if is_pss_key(issuer) else SCHEMES[key.family],
         signature_size=signature_size(key.public_key()),
         not_before=issuer.not_valid_before_utc,
         not_after=issuer.not_valid_after_utc,

@@ -45,7 +45,7 @@ IN_FLIGHT: Final = 3
 SUFFIXES: Final = frozenset({".csr", ".req", ".p10", ".pem", ".der"})
 """Ends of names of files that hold requests."""
 
-SWITCH_SECONDS: Final = 0.00005
+SWITCH_SECONDS: Final = 0.00001
 """How long one thread may keep the interpreter to itself: the token's thread wants it back after each signature, and
 would wait 5 ms for it (Python's default) while a request is being parsed."""
 
@@ -213,19 +213,18 @@ class Batch:
             if one.open is not None:
                 ready.append((one, await journal.attempt(one.open.id)))  # noqa: PERF401 - it waits
         began = time.monotonic()
-        signed = await asyncio.gather(
-            *(
-                self._desk.authority.issue(one.draft, again=partial(journal.attempt, intent.issuance_id))
-                for one, intent in ready
-            )
+        ends = await self._desk.authority.issue_all(
+            [one.draft for one, _ in ready], again=lambda at: journal.attempt(ready[at][1].issuance_id)
         )
         self._adapt(time.monotonic() - began)
-        issued: list[Issued] = await journal.perform(
-            partial(record_all, signed=[(intent, der) for (_, intent), der in zip(ready, signed, strict=True)])
-        )
-        for (one, _), certificate in zip(ready, issued, strict=True):
+        # A token that fails in the middle of a chunk has signed the first of it: they are worth keeping.
+        signed = [(intent, end) for (_, intent), end in zip(ready, ends, strict=True) if isinstance(end, bytes)]
+        issued: list[Issued] = await journal.perform(partial(record_all, signed=signed))
+        for (one, _), certificate in zip(ready, issued, strict=False):  # the signed ones come first
             self._write(one.request, certificate.der)
             self._tell(Outcome(one.request, End.SIGNED, certificate.serial))
+        if (error := next((end for end in ends if isinstance(end, HsmError)), None)) is not None:
+            raise error
 
     def _adapt(self, seconds: float) -> None:
         """Make chunks so large that the token is busy with one for a moment: a slow one gets few at once."""

@@ -3,11 +3,13 @@
 The count is the signer's own and knows nothing of journals; ``hsm.audit`` compares the two. It must never be too low:
 
 - *The program is killed.* The file is mapped into memory, so the kernel holds the count. A program that is killed
-  between counting and asking leaves it one too high.
+  between counting and asking leaves it one too high. What is asked for in one go is counted in one go, and what of it
+  the token was not asked for after all is taken back: so a kill leaves the rest of it too high. The tries in the
+  journal are so too then, since they are written before: the audit sees no difference.
 - *The power fails.* Writing each count to disk would cost more than the signature. So the disk holds a ceiling,
   ``BLOCK`` ahead of the count and synced before the count gets there. When the file is opened after a start of the
-  machine that the last program did not live to see, up to ``BLOCK`` signatures may not have been counted; they are
-  kept apart as ``lost_at_most``.
+  machine that the last program did not live to see, up to ``BLOCK`` signatures, or those that were counted in one go,
+  may not have been counted; they are kept apart as ``lost_at_most``.
 
 Two programs may count in one file: each count is taken under a lock.
 
@@ -32,7 +34,7 @@ from hsm.errors import AuditError
 from hsm.request import Purpose
 
 BLOCK: Final = 64
-"""Counts between two syncs: what a power cut can hide at most."""
+"""Counts between two syncs: what a power cut can hide at most, where signatures are counted one by one."""
 
 _SIZE: Final = 128
 _MAGIC: Final = b"HSMCNT1\n"
@@ -79,21 +81,25 @@ class SignatureCounts:
         with _translated(folder):
             folder.mkdir(mode=0o755, parents=True, exist_ok=True)
 
-    def count(self, spki_sha256: bytes, purpose: Purpose) -> None:
-        """Count one, before the token is asked.
+    def count(self, spki_sha256: bytes, purpose: Purpose, number: int = 1) -> None:
+        """Count one or some, before the token is asked; a negative number takes back what it was not asked for.
 
         Raises:
             AuditError: it can't be counted, so it must not be signed.
         """
-        file = self._files.get(spki_sha256)
-        if file is None:
-            with self._lock, _translated(self.folder):
-                file = self._files.get(spki_sha256)
-                if file is None:
-                    path = self.folder / f"{spki_sha256.hex()}.count"
-                    file = self._files[spki_sha256] = _CountFile(path, spki_sha256, self._boot_id)
-        with _translated(self.folder):
-            file.add(_AT[purpose])
+        file = self._files.get(spki_sha256) or self._open(spki_sha256)
+        try:  # no ``with`` on the way of each signature: it would cost as much as counting
+            file.add(_AT[purpose], number)
+        except OSError as error:
+            raise _refused(self.folder, error) from error
+
+    def _open(self, spki_sha256: bytes) -> "_CountFile":
+        with self._lock, _translated(self.folder):
+            file = self._files.get(spki_sha256)
+            if file is None:
+                path = self.folder / f"{spki_sha256.hex()}.count"
+                file = self._files[spki_sha256] = _CountFile(path, spki_sha256, self._boot_id)
+            return file
 
     def close(self) -> None:
         """Write everything to disk; idempotent."""
@@ -142,14 +148,18 @@ class _CountFile:
         _FIELDS.pack_into(self._map, _FIELDS_AT, signatures, probes, ceiling, lost, programs + 1)
         self._map.flush()
 
-    def add(self, at: int) -> None:
-        with self._locked():
-            signatures, probes, ceiling, _, _ = _FIELDS.unpack_from(self._map, _FIELDS_AT)
-            if signatures + probes >= ceiling:
-                _NUMBER.pack_into(self._map, 56, signatures + probes + BLOCK)
-                self._map.flush()
-            (count,) = _NUMBER.unpack_from(self._map, at)
-            _NUMBER.pack_into(self._map, at, count + 1)
+    def add(self, at: int, number: int) -> None:
+        with self._turn:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+            try:
+                signatures, probes, ceiling, _, _ = _FIELDS.unpack_from(self._map, _FIELDS_AT)
+                if signatures + probes + number > ceiling:
+                    _NUMBER.pack_into(self._map, 56, signatures + probes + max(number, BLOCK))
+                    os.fdatasync(self._descriptor)  # mmap.flush does the same, and all threads wait for it
+                (count,) = _NUMBER.unpack_from(self._map, at)
+                _NUMBER.pack_into(self._map, at, count + number)
+            finally:
+                fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
     def close(self) -> None:
         with self._locked():
@@ -220,8 +230,12 @@ def _translated(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise AuditError(
-            f"signatures can't be counted in {folder}: {error.strerror}; nothing is signed that is not counted",
-            code="audit.count_io",
-            operator="The station can't write its count of signatures, so it signs nothing. See to the disk.",
-        ) from error
+        raise _refused(folder, error) from error
+
+
+def _refused(folder: Path, error: OSError) -> AuditError:
+    return AuditError(
+        f"signatures can't be counted in {folder}: {error.strerror}; nothing is signed that is not counted",
+        code="audit.count_io",
+        operator="The station can't write its count of signatures, so it signs nothing. See to the disk.",
+    )

@@ -39,6 +39,7 @@ _PEM: Final = re.compile(
 _P256_UNCOMPRESSED: Final = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d03010703420004")
 """How a SubjectPublicKeyInfo of P-256 begins if its point is not compressed (RFC 5480 2); the point is the rest."""
 _P256_SIZE: Final = 91
+_NO_ATTRIBUTES: Final = bytes.fromhex("a000")
 _EC_FAMILIES: Final = frozenset({KeyFamily.P256, KeyFamily.P384})
 _RSA: Final = frozenset({KeyFamily.RSA})
 _NULL_PARAMETERS: Final[Mapping[bytes, bytes]] = MappingProxyType(
@@ -128,6 +129,8 @@ class Csr:
     normalised: bool
     """NULL parameters were taken out of the outer AlgorithmIdentifier."""
     _request: x509.CertificateSigningRequest = field(repr=False, compare=False)
+    _wishes: bool = field(default=True, repr=False, compare=False)
+    """Whether it asks for extensions, as far as can be told without reading them."""
 
     @property
     def subject(self) -> x509.Name:
@@ -162,6 +165,8 @@ class Csr:
         return found is not None and found.ca
 
     def _wish(self, kind: type[W]) -> W | None:
+        if not self._wishes:
+            return None
         try:
             return self._request.extensions.get_extension_for_class(kind).value
         except x509.ExtensionNotFound:
@@ -192,7 +197,8 @@ class Csr:
         request, key = _load(der if plain is None else tlv.join_signed(parts.tbs, plain, parts.signature))
         checked = policy.check(key)
         _check_signature(request, checked, parts.tbs)
-        spki = _spki(checked, parts.tbs)
+        fields = tlv.parts(parts.tbs)
+        spki = _spki(checked, fields[2])
         return cls(
             der=der,
             public_key=checked,
@@ -200,12 +206,12 @@ class Csr:
             spki_sha256=hashlib.sha256(spki).digest(),
             normalised=plain is not None,
             _request=request,
+            _wishes=fields[3:] not in ([], [_NO_ATTRIBUTES]),
         )
 
 
-def _spki(key: PublicKey, tbs: bytes) -> bytes:
+def _spki(key: PublicKey, sent: bytes) -> bytes:
     """Return a key's SubjectPublicKeyInfo in its one DER form: the request's own bytes where they are in it."""
-    sent = tlv.parts(tbs)[2]
     if len(sent) == _P256_SIZE and sent.startswith(_P256_UNCOMPRESSED):
         return sent
     return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)

@@ -23,7 +23,7 @@ from hsm.errors import HsmError, KeyMissing, Recovery, SignerError
 from hsm.health import ASLEEP, State, same
 from hsm.key_rules import KeyFacts
 from hsm.request import KeyName, SignRequest
-from hsm.signer import Again, Signer
+from hsm.signer import Again, AgainAt, Signer
 from hsm.timing import Timing
 from hsm.token import Session, TokenFacts
 from hsm.uri import TokenUri
@@ -142,18 +142,51 @@ class TokenGroup:
         Raises:
             HsmError: no token signed; the error is that of the last.
         """
-        tries = self._tries(request.key)
+        (signature,) = await self.sign_all((request,), again=None if again is None else lambda _: again())
+        if isinstance(signature, HsmError):
+            raise signature
+        return signature
+
+    async def sign_all(
+        self, requests: Sequence[SignRequest], *, again: AgainAt | None = None
+    ) -> list[bytes | HsmError]:
+        """Make signatures by one key in one go; where a token fails, the next goes on from there.
+
+        Args:
+            requests: what to sign, in this order.
+            again: awaited before a token is asked once more for one of them.
+
+        Returns:
+            As ``Signer.sign_all``.
+        """
+        signatures: list[bytes | HsmError] = []
+        try:
+            await self._sign_all(requests, signatures, again)
+        except HsmError as error:
+            signatures += [error] * (len(requests) - len(signatures))
+        return signatures
+
+    async def _sign_all(
+        self, requests: Sequence[SignRequest], signatures: list[bytes | HsmError], again: AgainAt | None
+    ) -> None:
+        key = requests[0].key
+        tries = self._tries(key)
         signer, asked = next(tries), False
-        while True:
+        while len(signatures) < len(requests):
             if isinstance(signer, dict):
                 await self.awake(since=signer)
                 signer = next(tries)
                 continue
             if asked and again is not None:
-                await again()
-            try:
-                return await signer.sign_once(request)
-            except HsmError as error:
+                await again(len(signatures))
+            made, error = await signer.sign_once(requests[len(signatures) :])
+            signatures += made
+            if error is None:
+                return
+            if made:  # the fault met another signature, which has tries of its own
+                tries, asked = self._tries(key, (signer, error)), error.code != ASLEEP
+                signer = next(tries)
+            else:
                 asked = asked or error.code != ASLEEP  # that was not begun
                 signer = tries.send(error)
 
@@ -294,14 +327,21 @@ class TokenGroup:
             self._without.setdefault(key.spki_sha256, set()).add(signer)
         return error
 
-    def _tries(self, key: KeyName) -> Generator[Signer | dict[Signer, int], HsmError, None]:
-        """Yield the token to ask next, and get its error; or since when to wait until one is awake."""
+    def _tries(
+        self, key: KeyName, failed: tuple[Signer, HsmError] | None = None
+    ) -> Generator[Signer | dict[Signer, int], HsmError, None]:
+        """Yield the token to ask next, and get its error; or since when to wait until one is awake.
+
+        Args:
+            key: that is to sign.
+            failed: the token that was asked already, and its error.
+        """
         tried: list[Signer] = []
         seen = {signer: signer.reloads_ended for signer in self.signers}
         error: HsmError = KeyMissing(f"no token of {self.name} holds the key {key.spki_sha256.hex()}")
-        while (signer := self._choose(key, tried)) is not None:
+        while (signer := failed[0] if failed else self._choose(key, tried)) is not None:
             tried.append(signer)
-            error = yield signer
+            error, failed = (failed[1] if failed else (yield signer)), None
             if isinstance(error, KeyMissing):
                 self._lacks(signer, key, error)
             elif error.recovery is Recovery.PERMANENT:

@@ -174,7 +174,7 @@ class Health:
         with self._lock:
             waiting, self._waiting = self._waiting, []
         for future, loop in waiting:
-            settle_from_outside(future, loop, None, None if error is None else same(error))
+            settle_from_outside(loop, (future, None, None if error is None else same(error)))
 
 
 class Tries:
@@ -195,6 +195,10 @@ class Tries:
         self._seen = self._health.ended
         is_again, self._told = self._failures > self._told, self._failures
         return is_again
+
+    def goes_on(self) -> None:
+        """Begin with the next signature, now that this one is made."""
+        self._failures = self._told = self._unbegun = 0
 
     def failed(self, error: HsmError) -> int:
         """Take the error of a try; return since when a reload is waited for.

@@ -22,6 +22,7 @@ from hsm.journal import (
     IssuanceRecord,
     IssuanceState,
     Issued,
+    KeyCertified,
     Reservation,
     certificate_sha256,
     shard_name,
@@ -51,6 +52,9 @@ class Desk:
     renew: bool = False
     """A key that has a certificate gets another one."""
     clock: Callable[[], dt.datetime] = utc_now
+    holder: Callable[[bytes], str | None] = lambda _: None
+    """Tells who holds a key (SHA-256 of its SubjectPublicKeyInfo) in a record beside the journal, like a line's
+    manifest; None where nobody does."""
 
     def prepare(
         self,
@@ -73,6 +77,11 @@ class Desk:
         """
         if not self.profile.ca:
             refuse_ca_wish(csr)
+        if not self.renew and (holder := self.holder(csr.spki_sha256)) is not None:
+            raise KeyCertified(
+                f"this key is that of {holder}; renew its certificate on purpose (--renew), or make a new key",
+                code="issuance.key_certified",
+            )
         wanted = [*names]
         if "request" in self.profile.alternative_names.given:
             wanted += csr.names

@@ -3,11 +3,12 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from typing import Any, Final
 
+from hsm.errors import HsmError
 from hsm.request import SignRequest
 from hsm.token import Session
 
@@ -23,6 +24,23 @@ QUICK_SECONDS: Final = 0.0005
 AnyFuture = asyncio.Future[Any] | Future[Any]
 
 
+class Signatures:
+    """Signatures to be made one after the other; those that were made are kept, whatever becomes of the next."""
+
+    __slots__ = ("made", "requests")
+
+    def __init__(self, requests: Sequence[SignRequest]) -> None:
+        self.requests = requests
+        self.made: list[bytes] = []
+        """What the token returned so far."""
+
+
+Made = tuple[list[bytes], HsmError | None]
+"""The signatures that were made, and why the others were not."""
+
+Work = Callable[[Session], Any] | Signatures
+
+
 class Job:
     """One piece of work; the future belongs to ``loop``, or to a blocked thread if that is None."""
 
@@ -30,7 +48,7 @@ class Job:
 
     def __init__(
         self,
-        work: Callable[[Session], Any] | SignRequest,
+        work: Work,
         future: AnyFuture,
         loop: asyncio.AbstractEventLoop | None,
         *,
@@ -43,9 +61,21 @@ class Job:
         """Part of opening the signer, and done before it is awake."""
 
     @property
+    def size(self) -> int:
+        """How many signatures it is; other work counts as one."""
+        return len(self.work.requests) if isinstance(self.work, Signatures) else 1
+
+    @property
     def quick(self) -> bool:
         """Whether it is one signature."""
-        return isinstance(self.work, SignRequest)
+        return isinstance(self.work, Signatures) and self.size == 1
+
+    def end(self, result: object, error: BaseException | None) -> "Outcome":
+        """Return how it ends: for signatures, with those that were made."""
+        if isinstance(self.work, Signatures) and (error is None or isinstance(error, HsmError)):
+            made: Made = (list(self.work.made), error)
+            return self.future, made, None
+        return self.future, result, error
 
 
 Outcome = tuple[AnyFuture, Any, BaseException | None]
@@ -95,15 +125,13 @@ def settle(future: AnyFuture, result: object, error: BaseException | None) -> No
             future.set_result(result)
 
 
-def settle_from_outside(
-    future: AnyFuture, loop: asyncio.AbstractEventLoop | None, result: object, error: BaseException | None
-) -> None:
+def settle_from_outside(loop: asyncio.AbstractEventLoop | None, outcome: Outcome) -> None:
     """Give a future its end from any thread."""
     if loop is None:
-        settle(future, result, error)
+        settle(*outcome)
         return
     with suppress(RuntimeError):  # the loop is closed
-        loop.call_soon_threadsafe(settle, future, result, error)
+        loop.call_soon_threadsafe(settle, *outcome)
 
 
 def _settle_all(outcomes: list[Outcome]) -> None:

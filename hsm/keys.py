@@ -7,7 +7,7 @@ A key holds no handle of the token: handles die when a token is reloaded. It nam
 the private one (``hsm.request``).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, NoReturn, Protocol, Self, TypeVar
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -18,7 +18,7 @@ from hsm.errors import HsmError
 from hsm.health import State
 from hsm.key_rules import KeyFacts
 from hsm.request import Hash, KeyName, Purpose, SignRequest, digest_of, ec_request, message_request, rsa_request
-from hsm.signer import Again
+from hsm.signer import Again, AgainAt
 from hsm.token import Session, TokenFacts
 
 T = TypeVar("T")
@@ -48,6 +48,11 @@ class Signing(Protocol):
 
     async def sign(self, request: SignRequest, *, again: Again | None = None) -> bytes:
         """Make one signature; ``again`` is awaited before a token is asked once more."""
+
+    async def sign_all(
+        self, requests: Sequence[SignRequest], *, again: AgainAt | None = None
+    ) -> list[bytes | HsmError]:
+        """Make signatures by one key in one go; where one can't be had, it and all after it are the error."""
 
     def sign_blocking(self, request: SignRequest, *, again: Callable[[], object] | None = None) -> bytes:
         """Do as ``sign``, and block this thread meanwhile."""
@@ -85,14 +90,15 @@ class TokenKey:
         self.key_id = key_id
 
     async def sign_message(
-        self, data: bytes, *, again: Again | None = None, purpose: Purpose = Purpose.SIGNATURE
+        self, data: bytes, *, again: Again | None = None, purpose: Purpose = Purpose.SIGNATURE, pss: bool = False
     ) -> bytes:
-        """Sign with the one scheme of the key's family (``hsm.algorithms``).
+        """Sign with the scheme of the key's family (``hsm.algorithms``).
 
         Args:
             data: the whole message.
             again: awaited before the token is asked a second time, after a failure that left no signature.
             purpose: what it is for; the audit counts probes apart.
+            pss: an RSA key signs with PSS.
 
         Returns:
             The signature as it stands in a certificate.
@@ -101,13 +107,18 @@ class TokenKey:
             TokenError: the token refused, or is asleep.
             SignerError: the signer is closed.
         """
-        return await self.signer.sign(message_request(self.name, data, purpose), again=again)
+        return await self.signer.sign(message_request(self.name, data, purpose, pss=pss), again=again)
 
     def sign_message_blocking(
-        self, data: bytes, *, again: Callable[[], object] | None = None, purpose: Purpose = Purpose.SIGNATURE
+        self,
+        data: bytes,
+        *,
+        again: Callable[[], object] | None = None,
+        purpose: Purpose = Purpose.SIGNATURE,
+        pss: bool = False,
     ) -> bytes:
         """Do as ``sign_message``, and block this thread meanwhile."""
-        return self.signer.sign_blocking(message_request(self.name, data, purpose), again=again)
+        return self.signer.sign_blocking(message_request(self.name, data, purpose, pss=pss), again=again)
 
     def __repr__(self) -> str:
         """Name the key."""

@@ -23,9 +23,10 @@ too. Each finding has a dotted code that never changes:
 ``pkix.*`` etc.     what pkilint finds, by its own codes (``lint_pkilint.py``, an option)
 ==================  ==================================================================================================
 
-Every rule is asked about every certificate. Two shortcuts save reading what is known: extensions that are the expected
-ones byte for byte are not taken apart, and where two builders agreed on the whole TBSCertificate (``hsm.drafting``),
-only the rules about values are left to ask.
+Every rule is asked about every certificate. Three shortcuts save reading what is known: extensions that are the
+expected ones byte for byte are not taken apart; where two builders agreed on the whole TBSCertificate
+(``hsm.drafting``), only the rules about values are left to ask; and rules that look at algorithm, issuer and validity
+only are not asked about the same bytes twice in a row, since a batch has these in common.
 """
 
 from collections.abc import Callable, Iterator
@@ -45,29 +46,39 @@ _TBS_FIELDS: Final = 8
 
 Rule = Callable[[Case], Iterator[Finding]]
 
-_FORM: Final[tuple[Rule, ...]] = (
-    lint_fields.serial,
+_COMMON: Final[tuple[Rule, ...]] = (
     lint_fields.signature,
     lint_fields.issuer,
     lint_fields.times,
+    lint_fields.validity,
+    lint_chain.issuer_form,
+)
+"""Rules about what the certificates of a batch have in common; ``_common`` is all that they look at."""
+
+_FORM: Final[tuple[Rule, ...]] = (
+    lint_fields.serial,
     lint_fields.subject,
     lint_fields.same_key,
     lint_extensions.known,
     lint_extensions.unknown,
 )
 _VALUES: Final[tuple[Rule, ...]] = (
-    lint_fields.validity,
     lint_fields.key,
     lint_chain.own_attributes,
     lint_chain.forbidden_texts,
-    lint_chain.issuer_form,
     lint_chain.issuer_subject,
     lint_extensions.names,
     lint_extensions.key_identifiers,
     lint_fields.size,
 )
 
-RULES: Final[tuple[Rule, ...]] = (*_FORM, *_VALUES)
+_OWN: Final[tuple[Rule, ...]] = (*_FORM, *_VALUES)
+"""Rules about what is each certificate's own."""
+
+_AGREED: Final[tuple[Rule, ...]] = (lint_fields.validity, lint_chain.issuer_form, *_VALUES)
+"""What is left to ask where two builders agreed."""
+
+RULES: Final[tuple[Rule, ...]] = (*_COMMON, *_FORM, *_VALUES)
 """Every rule."""
 
 Extra = Callable[[x509.Certificate], tuple[Finding, ...]]
@@ -83,6 +94,7 @@ class Linter:
         self._issuer = issuer
         self._extra = extra
         key_identifier = x509.AuthorityKeyIdentifier(issuer.key_identifier, None, None)
+        self._passed: tuple[object, ...] = ()
         self._fixed = {value.oid: value for value in (key_identifier, *(v for v, _ in profile.fixed_extensions()))}
 
     def check(self, certificate: x509.Certificate, expected: Expected, tbs: bytes | None = None) -> tuple[Finding, ...]:
@@ -99,19 +111,27 @@ class Linter:
         try:
             tbs = tbs or certificate.tbs_certificate_bytes
             case = Case(certificate, tbs, self._profile, self._fixed, self._issuer, expected)
-            found = _ask(_VALUES, case) if tbs == expected.tbs else _all(case)
+            found = _ask(_AGREED, case) if tbs == expected.tbs else self._all(case)
             return found or (() if self._extra is None else self._extra(certificate))
         except (ValueError, KeyError, UnsupportedAlgorithm, x509.DuplicateExtension) as error:
             # KeyError: pyca/cryptography 45 in names with a string type that it does not know
             return (Finding("der.malformed", f"{type(error).__name__}: {error}"),)
 
+    def _all(self, case: Case) -> tuple[Finding, ...]:
+        if case.fields[:1] != (VERSION_3,):  # the fields of other versions stand elsewhere
+            return (Finding("version.not_v3", "the certificate is not X.509 version 3"),)
+        if len(case.fields) != _TBS_FIELDS:
+            return (Finding("der.malformed", f"{len(case.fields)} fields in the TBSCertificate, not {_TBS_FIELDS}"),)
+        common = _common(case)
+        found = () if common == self._passed else _ask(_COMMON, case)
+        if not found:
+            self._passed = common
+        return found + _ask(_OWN, case)
 
-def _all(case: Case) -> tuple[Finding, ...]:
-    if case.fields[:1] != (VERSION_3,):  # the fields of other versions stand elsewhere
-        return (Finding("version.not_v3", "the certificate is not X.509 version 3"),)
-    if len(case.fields) != _TBS_FIELDS:
-        return (Finding("der.malformed", f"{len(case.fields)} fields in the TBSCertificate, not {_TBS_FIELDS}"),)
-    return _ask(RULES, case)
+
+def _common(case: Case) -> tuple[object, ...]:
+    """Return what the rules in ``_COMMON`` look at, but for the linter's own profile and issuer."""
+    return (*case.fields[2:5], case.expected.not_before, case.expected.not_after)
 
 
 def _ask(rules: tuple[Rule, ...], case: Case) -> tuple[Finding, ...]:

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import utils as asymmetric
 from pkcs11.constants import Attribute
 from pkcs11.mechanisms import MGF, Mechanism
 
-from hsm.algorithms import SCHEMES, PublicKey, family_of
+from hsm.algorithms import SCHEMES, PublicKey, family_of, pss_padding
 from hsm.key_rules import RULES
 
 Hash: TypeAlias = "hashes.HashAlgorithm | asymmetric.Prehashed | asymmetric.NoDigestInfo"
@@ -94,14 +94,17 @@ class SignRequest:
     purpose: Purpose = Purpose.SIGNATURE
 
 
-def message_request(key: KeyName, message: bytes, purpose: Purpose = Purpose.SIGNATURE) -> SignRequest:
-    """Ask for a signature over a message with the one scheme of the key's family (``hsm.algorithms``)."""
+def message_request(
+    key: KeyName, message: bytes, purpose: Purpose = Purpose.SIGNATURE, *, pss: bool = False
+) -> SignRequest:
+    """Ask for a signature over a message with the scheme of the key's family (``hsm.algorithms``); RSA also by PSS."""
     family = family_of(key.public)
     digest = None if family is None else SCHEMES[family].hash
     if digest is None:
         return SignRequest(key, (Way(Mechanism.EDDSA, message),), _same, purpose)
     if isinstance(key.public, rsa.RSAPublicKey):
-        return SignRequest(key, rsa_ways(key.public, message, padding.PKCS1v15(), digest), _same, purpose)
+        pad = pss_padding(digest) if pss else padding.PKCS1v15()
+        return SignRequest(key, rsa_ways(key.public, message, pad, digest), _same, purpose)
     return ec_request(key, hashlib.new(digest.name, message).digest(), purpose)
 
 

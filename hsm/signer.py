@@ -5,8 +5,8 @@ and logins are easy to get wrong between them. So a ``Signer`` has one thread an
 hands it work: a coroutine awaits ``call`` or ``sign``, a ceremony uses ``call_blocking``. Work is done in the order
 it came.
 
-Waking an event loop costs as much as a P-256 signature. While a queue of quick signatures lasts, results are collected
-and handed over together (``hsm.jobs``).
+Waking an event loop costs as much as a P-256 signature. Who wants many hands them in together (``sign_all``), and while
+a queue of quick signatures lasts, results are collected and handed over together (``hsm.jobs``).
 
 ::
 
@@ -23,35 +23,36 @@ and handed over together (``hsm.jobs``).
   error. ``sign`` waits for the first try, and fails at once while tries are in vain: whoever has patience awaits
   ``awake``. Other work fails at once.
 - A signature is asked for again where the first try provably failed: the token answered with an error, so there is no
-  signature. Before it is, ``again`` is awaited: that is where a journal counts the second try.
+  signature. Before it is, ``again`` is awaited: that is where a journal counts the second try. Of several, those that
+  were made before the fault are kept.
 - A call that hangs can't be interrupted. Callers are told, further work is refused at once; when the call comes back
   after all, its result is thrown away and the token is reloaded.
 
 What a token is asked is written down in ``hsm.port``; ``hsm.fake_token`` is one that fails on demand.
 """
 
-import asyncio
 import atexit
 import getpass
 import os
 import weakref
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
+from hsm.anchor import Anchor
 from hsm.counting import SignatureCounts
-from hsm.errors import HsmError, Recovery, TokenError
+from hsm.errors import HsmError
 from hsm.health import State, Tries
-from hsm.jobs import Job
+from hsm.jobs import Made, Signatures
 from hsm.key_rules import KeyFacts
-from hsm.pin import PinKind, PinSource
+from hsm.pin import PinSource
 from hsm.pkcs11_token import Pkcs11Token
-from hsm.port import Login, TokenPort
+from hsm.port import TokenPort
 from hsm.request import KeyName, SignRequest
 from hsm.timing import Timing
-from hsm.token import Session, TokenFacts, read_pin
+from hsm.token import Session, TokenFacts
 from hsm.uri import TokenUri
 from hsm.worker import Worker
 
@@ -59,6 +60,9 @@ T = TypeVar("T")
 
 Again = Callable[[], Awaitable[object]]
 """Called before a signature is asked for once more; what it raises ends the matter."""
+
+AgainAt = Callable[[int], Awaitable[object]]
+"""The same for one of several signatures; gets its place among them, from 0."""
 
 _open_signers: "weakref.WeakSet[Signer]" = weakref.WeakSet()
 
@@ -133,27 +137,11 @@ class Signer:
         may_be_absent: bool = False,
     ) -> Self:
         """Do as ``open``, with a port of the caller's."""
-        source = pin or uri.pin_source
-        attended = source is None or source.kind is PinKind.PROMPT
-        worker = Worker(port, uri.token or uri.serial or "?", timing or Timing())
-        signer = cls(uri, worker)
+        anchor = Anchor(port, uri.token or uri.serial or "?")
+        signer = cls(uri, Worker(anchor, timing or Timing()))
         try:
-            worker.counts = None if counts is None else SignatureCounts(counts)
-            worker.start()
-            try:
-                worker.token = signer._open_with(port.connect)
-            except TokenError as error:
-                if not may_be_absent or error.recovery is Recovery.PERMANENT:
-                    raise
-                secret = None if source is None else source.read(token=signer.name, ask=ask)
-                worker.login = Login(secret, attended=False, writable=writable)
-                worker.health.fell_asleep(error)
-                worker.look()
-            else:
-                secret = read_pin(worker.token, source, ask)
-                worker.login = Login(secret, attended=attended, writable=writable)
-                signer._open_with(lambda: port.log_in(worker.login))
-                worker.health.woke()
+            anchor.counts = None if counts is None else SignatureCounts(counts)
+            signer._worker.open(pin or uri.pin_source, ask, writable=writable, may_be_absent=may_be_absent)
         except BaseException:
             signer.close()
             raise
@@ -169,14 +157,15 @@ class Signer:
         Raises:
             TokenError: it was never seen.
         """
-        if self._worker.token is None:
+        found = self._worker.anchor.token
+        if found is None:
             raise self._worker.health.error(self.name)
-        return self._worker.token
+        return found
 
     @property
     def port(self) -> TokenPort:
         """The token's port; its calls are for the signer's thread, in ``call``."""
-        return self._worker.port
+        return self._worker.anchor.port
 
     @property
     def name(self) -> str:
@@ -215,7 +204,7 @@ class Signer:
 
     @property
     def waiting(self) -> int:
-        """Pieces of work that wait or are being done, about."""
+        """Signatures, and pieces of other work, that wait or are being done, about."""
         return self._worker.waiting
 
     async def call(self, work: Callable[[Session], T]) -> T:
@@ -229,14 +218,14 @@ class Signer:
             SignerError: the signer is closed.
             TokenError: the token is asleep; the work was not begun.
         """
-        result: T = await self._submit_from_loop(work)
+        result: T = await self._worker.perform(work)
         return result
 
     def call_blocking(self, work: Callable[[Session], T]) -> T:
         """Do as ``call``, and block this thread meanwhile."""
         if self._worker.is_here:
             return work(self.port.session)
-        result: T = self._submit_blocking(work)
+        result: T = self._worker.perform_blocking(work)
         return result
 
     async def find(self, key: KeyName) -> KeyFacts:
@@ -247,12 +236,11 @@ class Signer:
             KeyUnfit: it breaks a rule.
             TokenError: the token refused, or is asleep.
         """
-        facts: KeyFacts = await self._submit_from_loop(lambda _: self._worker.find_here(key).facts)
-        return facts
+        return await self.call(lambda _: self._worker.anchor.find(key).facts)
 
     def find_blocking(self, key: KeyName) -> KeyFacts:
         """Do as ``find``, and block this thread meanwhile."""
-        return self.call_blocking(lambda _: self._worker.find_here(key).facts)
+        return self.call_blocking(lambda _: self._worker.anchor.find(key).facts)
 
     async def sign(self, request: SignRequest, *, again: Again | None = None) -> bytes:
         """Make one signature; a token that fails is healed meanwhile, and asked once more.
@@ -270,21 +258,47 @@ class Signer:
             KeyMissing, KeyUnfit: the key is not there, or not what it must be.
             SignerError: the signer is closed.
         """
-        tries = Tries(self._worker.health)
-        await self._ready()
-        while True:
-            if tries.begins_again() and again is not None:
-                await again()
-            try:
-                return await self.sign_once(request)
-            except HsmError as error:
-                await self._wait(tries.failed(error))
+        (signature,) = await self.sign_all((request,), again=None if again is None else lambda _: again())
+        if isinstance(signature, HsmError):
+            raise signature
+        return signature
+
+    async def sign_all(
+        self, requests: Sequence[SignRequest], *, again: AgainAt | None = None
+    ) -> list[bytes | HsmError]:
+        """Make signatures in one go; one that fails is healed and asked for once more, as in ``sign``.
+
+        Args:
+            requests: what to sign, in this order.
+            again: awaited before the token is asked once more for one of them.
+
+        Returns:
+            The signatures, in their order. Where one could not be had, it and all after it are the error that ``sign``
+            would have raised; those after it were not asked for.
+        """
+        signatures: list[bytes | HsmError] = []
+        try:
+            if not self._worker.is_ready():
+                await self.awake()
+            tries = Tries(self._worker.health)
+            while len(signatures) < len(requests):
+                if tries.begins_again() and again is not None:
+                    await again(len(signatures))
+                made, error = await self.sign_once(requests[len(signatures) :])
+                signatures += made
+                if made:
+                    tries.goes_on()
+                if error is not None:
+                    await self._worker.wait(tries.failed(error))
+        except HsmError as error:
+            signatures += [error] * (len(requests) - len(signatures))
+        return signatures
 
     def sign_blocking(self, request: SignRequest, *, again: Callable[[], object] | None = None) -> bytes:
         """Do as ``sign``, and block this thread meanwhile."""
         if self._worker.is_here:
             return self.sign_once_blocking(request)
-        if not self._is_ready():
+        if not self._worker.is_ready():
             self.awake_blocking()
         tries = Tries(self._worker.health)
         while True:
@@ -293,17 +307,28 @@ class Signer:
             try:
                 return self.sign_once_blocking(request)
             except HsmError as error:
-                self._wait_blocking(tries.failed(error))
+                self._worker.wait_blocking(tries.failed(error))
 
-    async def sign_once(self, request: SignRequest) -> bytes:
-        """Make one signature, without waiting for a token that is asleep and without a second try."""
-        return request.finish(await self._submit_from_loop(request))
+    async def sign_once(self, requests: Sequence[SignRequest]) -> Made:
+        """Make signatures up to the first fault, without waiting for a token that is asleep and without a second try.
+
+        Returns:
+            Those that were made, and what kept the token from the others.
+        """
+        try:
+            made, error = await self._worker.perform(Signatures(requests))
+        except HsmError as refused:  # before it was handed in
+            return [], refused
+        return [request.finish(one) for request, one in zip(requests, made, strict=False)], error
 
     def sign_once_blocking(self, request: SignRequest) -> bytes:
-        """Do as ``sign_once``, and block this thread meanwhile."""
+        """Make one signature, likewise, and block this thread meanwhile."""
         if self._worker.is_here:
-            return request.finish(self._worker.sign_here(request))
-        return request.finish(self._submit_blocking(request))
+            return request.finish(self._worker.anchor.sign(request))
+        made, error = self._worker.perform_blocking(Signatures((request,)))
+        if error is not None:
+            raise error
+        return request.finish(made[0])
 
     async def awake(self, *, since: int | None = None) -> None:
         """Return when the token works; wait for the next try to reload it, and raise what that came to.
@@ -314,11 +339,11 @@ class Signer:
         Raises:
             HsmError: it is still asleep, hangs, needs a human, or the signer is closed.
         """
-        await self._wait(since)
+        await self._worker.wait(since)
 
     def awake_blocking(self, *, since: int | None = None) -> None:
         """Do as ``awake``, and block this thread meanwhile."""
-        self._wait_blocking(since)
+        self._worker.wait_blocking(since)
 
     def next_try(self, since: int | None = None) -> "Future[None] | None":
         """Return what ends with the next try to reload; None if the token is awake. ``since`` is as for ``awake``.
@@ -326,10 +351,7 @@ class Signer:
         Raises:
             HsmError: a human is needed, or the signer is closed.
         """
-        future = self._worker.health.wait(self.name, None, since)
-        self._worker.look()
-        assert not isinstance(future, asyncio.Future)  # noqa: S101 - made without a loop
-        return future
+        return self._worker.next_try(since)
 
     def close(self) -> None:
         """Finish the work that was handed in, log out, end the thread. May be called again."""
@@ -355,53 +377,6 @@ class Signer:
         """Name the token, and nothing secret."""
         said = " closed" if self.closed else "" if self.state is State.AWAKE else f" {self.state.value}"
         return f"<Signer {self.name!r}{said}>"
-
-    async def _wait(self, since: int | None) -> None:
-        future = self._worker.health.wait(self.name, asyncio.get_running_loop(), since)
-        if future is None:
-            return
-        self._worker.look()
-        assert isinstance(future, asyncio.Future)  # noqa: S101 - made for this loop
-        try:
-            await asyncio.wait_for(future, self._worker.timing.reload + self._worker.timing.heal)
-        except TimeoutError:
-            raise self._worker.health.error(self.name) from None
-
-    def _wait_blocking(self, since: int | None) -> None:
-        future = self.next_try(since)
-        if future is None:
-            return
-        try:
-            future.result(self._worker.timing.reload + self._worker.timing.heal)
-        except TimeoutError:
-            raise self._worker.health.error(self.name) from None
-
-    async def _ready(self) -> None:
-        """Wait for a token that has just fallen asleep; refuse one that stays asleep."""
-        if self._is_ready():
-            return
-        await self.awake()
-
-    def _is_ready(self) -> bool:
-        health = self._worker.health
-        if health.in_vain:
-            raise health.error(self.name)
-        return health.state is not State.ASLEEP
-
-    async def _submit_from_loop(self, work: Callable[[Session], Any] | SignRequest) -> Any:  # noqa: ANN401 - the work's
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Any] = loop.create_future()
-        self._worker.submit(Job(work, future, loop))
-        return await future
-
-    def _submit_blocking(self, work: Callable[[Session], Any] | SignRequest, *, opening: bool = False) -> Any:  # noqa: ANN401
-        future: Future[Any] = Future()
-        self._worker.submit(Job(work, future, None, opening=opening))
-        return future.result()
-
-    def _open_with(self, work: Callable[[], T]) -> T:
-        result: T = self._submit_blocking(lambda _: work(), opening=True)
-        return result
 
 
 def _close_all() -> None:

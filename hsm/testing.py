@@ -53,9 +53,11 @@ class TemporaryCa:
     """Holds ``root.pem`` and ``intermediate.pem``."""
 
 
-def open_signer(softhsm: SoftHsm, label: str, *, writable: bool = False) -> Signer:
-    """Log in to a token that ``make_tokens`` made."""
-    return Signer.open(TokenUri.parse(softhsm.uri(label)), environment=softhsm.environment, writable=writable)
+def open_signer(softhsm: SoftHsm, label: str, *, writable: bool = False, counts: Path | None = None) -> Signer:
+    """Log in to a token that ``make_tokens`` made; ``counts`` is as for ``Signer.open``."""
+    return Signer.open(
+        TokenUri.parse(softhsm.uri(label)), environment=softhsm.environment, writable=writable, counts=counts
+    )
 
 
 def ceremony_tokens(directory: Path, names: Sequence[str]) -> dict[str, TokenChoice]:
@@ -76,6 +78,7 @@ def temporary_ca(
     root_kind: KeyKind = KeyKind.P256,
     intermediate_kind: KeyKind = KeyKind.P256,
     extra_tokens: Sequence[str] = (),
+    counts: Path | None = None,
 ) -> Iterator[TemporaryCa]:
     """Make two tokens and a CA in them; log in to the intermediate's.
 
@@ -84,6 +87,7 @@ def temporary_ca(
         root_kind: the root's key.
         intermediate_kind: the intermediate's key.
         extra_tokens: labels of more tokens, made at once: SoftHSM sees no token that was made later.
+        counts: folder where signatures of the intermediate are counted.
     """
     softhsm = make_tokens(directory / "hsm", [ROOT_TOKEN, INTERMEDIATE_TOKEN, *extra_tokens])
     made = init_ca(
@@ -95,7 +99,7 @@ def temporary_ca(
         intermediate_kind=intermediate_kind,
         environment=softhsm.environment,
     )
-    with open_signer(softhsm, INTERMEDIATE_TOKEN) as signer:
+    with open_signer(softhsm, INTERMEDIATE_TOKEN, counts=counts) as signer:
         yield TemporaryCa(softhsm, signer, made.intermediate, made.root, directory / "ca")
 
 

@@ -6,15 +6,14 @@ ever calls the token.
 
 import asyncio
 import queue
-import secrets
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
-from cryptography.exceptions import InvalidSignature
 from pkcs11.exceptions import (
     FunctionFailed,
     KeyHandleInvalid,
@@ -24,23 +23,18 @@ from pkcs11.exceptions import (
     PKCS11Error,
 )
 
-from hsm.algorithms import SCHEMES, family_of, verify
-from hsm.counting import SignatureCounts
-from hsm.errors import HsmError, IssuanceError, KeyMissing, Recovery, SignerError, TokenError, from_token
-from hsm.health import WRONG, Health, State
-from hsm.jobs import QUICK_SECONDS, Job, Results, settle, settle_from_outside
-from hsm.key_rules import FoundKey
+from hsm.anchor import Anchor
+from hsm.errors import HsmError, Recovery, SignerError, TokenError, from_token
+from hsm.health import Health, State
+from hsm.jobs import QUICK_SECONDS, Job, Results, Signatures, Work, settle, settle_from_outside
 from hsm.module import FORKED
-from hsm.port import Login, TokenPort
-from hsm.request import KeyName, Purpose, SignRequest, message_request
+from hsm.pin import PinKind, PinSource
+from hsm.port import Login
 from hsm.timing import Timing
-from hsm.token import TokenFacts
+from hsm.token import read_pin
 
 _CALLERS_OWN: Final = (NoSuchKey, FunctionFailed, ObjectHandleInvalid, KeyHandleInvalid, OperationActive)
 """Errors that, in work of a caller's own, tell of that work rather than of the token."""
-
-_PROBE: Final = b"hsm: does this key still sign? "
-"""Starts what is signed after a reload; it is no DER, so no certificate either."""
 
 _JOIN_SECONDS: Final = 0.2
 """How long ``close`` waits for a thread whose call hangs."""
@@ -56,27 +50,20 @@ class _Busy:
 
 
 class Worker:
-    """Owns a port, and the only thread that calls it."""
+    """Owns the only thread that calls a port, and lets it do what callers hand in."""
 
-    def __init__(self, port: TokenPort, name: str, timing: Timing) -> None:
+    def __init__(self, anchor: Anchor, timing: Timing) -> None:
         """Prepare; ``start`` begins."""
-        self.port = port
+        self.anchor = anchor
         self.timing = timing
         self.health = Health(timing)
-        self.token: TokenFacts | None = None
-        """As the token described itself right before the last login."""
-        self.login = Login(None, attended=False, writable=False)
-        self.counts: SignatureCounts | None = None
-        """Where each signature is counted before the token is asked; closed with the worker."""
         self.closed = False
         self.forked = False
-        self._name = name
         self._jobs: queue.SimpleQueue[Job | str | None] = queue.SimpleQueue()
         self._submitting = threading.Lock()
         self._gathered: dict[asyncio.AbstractEventLoop, list[Job]] = {}
         self._results = Results()
-        self._keys: dict[bytes, KeyName] = {}
-        self._found: dict[bytes, FoundKey] = {}
+        self._waiting = 0
         self._busy: _Busy | None = None
         self._last_call = timing.clock.now()
         self._look = threading.Event()
@@ -87,26 +74,96 @@ class Worker:
     @property
     def name(self) -> str:
         """The token's label, as far as it is known."""
-        return self._name if self.token is None else self.token.label
+        return self.anchor.name
 
     @property
     def waiting(self) -> int:
-        """Pieces of work that wait or are being done, about."""
-        return self._jobs.qsize() + (self._busy is not None)
+        """Signatures, and pieces of other work, that wait or are being done, about."""
+        return self._waiting
 
     @property
     def is_here(self) -> bool:
         """Whether this is the token's thread."""
         return threading.current_thread() is self._thread
 
-    def start(self) -> None:
-        """Start both threads."""
+    def open(self, source: PinSource | None, ask: Callable[[str], str], *, writable: bool, may_be_absent: bool) -> None:
+        """Start both threads, find the token and log in once. See ``Signer.open``."""
         self._thread.start()
         self._watcher.start()
+        anchor, attended = self.anchor, source is None or source.kind is PinKind.PROMPT
+        try:
+            anchor.token = self.perform_blocking(lambda _: anchor.port.connect(), opening=True)
+        except TokenError as error:
+            if not may_be_absent or error.recovery is Recovery.PERMANENT:
+                raise
+            secret = None if source is None else source.read(token=self.name, ask=ask)
+            anchor.login = Login(secret, attended=False, writable=writable)
+            self.health.fell_asleep(error)
+            self.look()
+            return
+        anchor.login = Login(read_pin(anchor.token, source, ask), attended=attended, writable=writable)
+        self.perform_blocking(lambda _: anchor.port.log_in(anchor.login), opening=True)
+        self.health.woke()
 
     def look(self) -> None:
         """Let the watcher see at once what is due."""
         self._look.set()
+
+    async def perform(self, work: Work) -> Any:  # noqa: ANN401 - the work's
+        """Do work, in its turn.
+
+        Raises:
+            SignerError, TokenError: as ``submit``; and what the work itself raises. Signatures end with a ``Made``.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+        self.submit(Job(work, future, loop))
+        return await future
+
+    def perform_blocking(self, work: Work, *, opening: bool = False) -> Any:  # noqa: ANN401
+        """Do as ``perform``, and block this thread meanwhile."""
+        future: Future[Any] = Future()
+        self.submit(Job(work, future, None, opening=opening))
+        return future.result()
+
+    def is_ready(self) -> bool:
+        """Whether signatures may be asked for. One that has just fallen asleep is waited for first.
+
+        Raises:
+            HsmError: it stays asleep.
+        """
+        if self.health.in_vain:
+            raise self.health.error(self.name)
+        return self.health.state is not State.ASLEEP
+
+    def next_try(self, since: int | None) -> "Future[None] | None":
+        """See ``Signer.next_try``."""
+        future = self.health.wait(self.name, None, since)
+        self.look()
+        assert not isinstance(future, asyncio.Future)  # noqa: S101 - made without a loop
+        return future
+
+    async def wait(self, since: int | None) -> None:
+        """See ``Signer.awake``."""
+        future = self.health.wait(self.name, asyncio.get_running_loop(), since)
+        if future is None:
+            return
+        self.look()
+        assert isinstance(future, asyncio.Future)  # noqa: S101 - made for this loop
+        try:
+            await asyncio.wait_for(future, self.timing.reload + self.timing.heal)
+        except TimeoutError:
+            raise self.health.error(self.name) from None
+
+    def wait_blocking(self, since: int | None) -> None:
+        """Do as ``wait``, and block this thread meanwhile."""
+        future = self.next_try(since)
+        if future is None:
+            return
+        try:
+            future.result(self.timing.reload + self.timing.heal)
+        except TimeoutError:
+            raise self.health.error(self.name) from None
 
     def submit(self, job: Job) -> None:
         """Hand work in.
@@ -122,6 +179,7 @@ class Worker:
                 raise SignerError("the signer is closed")
             if self.health.state is State.HUNG:
                 raise self.health.error(self.name)
+            self._waiting += job.size
             if job.loop is None:
                 self._jobs.put(job)
                 return
@@ -154,9 +212,9 @@ class Worker:
             self._thread.join(_JOIN_SECONDS if hung else None)
         if first:
             self.health.close(SignerError("the signer is closed"))
-            self.port.leave(hung=self._thread.is_alive() and not self.is_here)
-            if self.counts is not None:
-                self.counts.close()
+            self.anchor.port.leave(hung=self._thread.is_alive() and not self.is_here)
+            if self.anchor.counts is not None:
+                self.anchor.counts.close()
         return first
 
     # -- the thread's side
@@ -179,12 +237,15 @@ class Worker:
         if not job.quick:
             self._results.hand_over()
         started = time.monotonic()
-        if not job.future.cancelled():  # otherwise nobody waits for it any more
-            result, error = self._perform(job)
+        is_awaited = not job.future.cancelled()  # otherwise nobody waits for it any more
+        result, error = self._perform(job) if is_awaited else (None, None)
+        with self._submitting:
+            self._waiting -= job.size
+        if is_awaited:
             if job.loop is None:
-                settle(job.future, result, error)
+                settle(*job.end(result, error))
             else:
-                self._results.add(job.loop, (job.future, result, error))
+                self._results.add(job.loop, job.end(result, error))
         if time.monotonic() - started > QUICK_SECONDS or self._jobs.empty() or self._results.due():
             self._results.hand_over()
 
@@ -192,26 +253,23 @@ class Worker:
         """Do one piece of work; an error that a reload may cure puts the token to sleep."""
         if not (self.health.awake or job.opening):
             return None, self.health.error(self.name)
-        now = self.timing.clock.now()
+        port, is_signing = self.anchor.port, isinstance(job.work, Signatures)
         try:
-            if isinstance(job.work, SignRequest):
-                self._busy = _Busy(now, self.timing.answer, job)
-                with self.port.using():
-                    self._return_if_stale()
-                    return self.sign_here(job.work), None
-            self._busy = _Busy(now, float("inf"), job)
-            with self.port.using():
+            if isinstance(job.work, Signatures):
+                return None, self._sign(job, job.work)
+            self._busy = _Busy(self.timing.clock.now(), float("inf"), job)
+            with port.using():
                 if not job.opening:
-                    self._return_if_stale()
-                return job.work(self.port.session), None
+                    self.anchor.return_if_stale()
+                return job.work(port.session), None
         except PKCS11Error as error:
             ours = from_token(error, "using the token")
             ours.__cause__ = error
-            if not job.opening and (job.quick or not isinstance(error, _CALLERS_OWN)):
+            if not job.opening and (is_signing or not isinstance(error, _CALLERS_OWN)):
                 self._note(ours)
             return None, ours
         except HsmError as error:
-            if job.quick:
+            if is_signing:
                 self._note(error)
             return None, error
         except BaseException as error:  # noqa: BLE001 - it is raised where the work was asked for
@@ -220,28 +278,21 @@ class Worker:
             self._busy = None
             self._last_call = self.timing.clock.now()
 
+    def _sign(self, job: Job, work: Signatures) -> HsmError | None:
+        """Sign until all is signed, or nobody waits any more. What has hung and came back ends it: it was given up."""
+        with self.anchor.counted(work.requests) as ask:
+            for request in work.requests:
+                self._busy = _Busy(self.timing.clock.now(), self.timing.answer, job)
+                with self.anchor.port.using():  # for each: another signer may want to reload the module
+                    self.anchor.return_if_stale()
+                    work.made.append(ask(request))
+                if job.future.done() or not self.health.awake:
+                    return self.health.error(self.name)
+        return None
+
     def _note(self, error: HsmError) -> None:
         if self.health.awake and self.health.may_heal(error):
             self.health.fell_asleep(error)
-
-    def sign_here(self, request: SignRequest) -> bytes:
-        """Count, and sign; on the token's thread."""
-        found = self._found.get(request.key.spki_sha256) or self.find_here(request.key)
-        if self.counts is not None:
-            self.counts.count(request.key.spki_sha256, request.purpose)
-        return self.port.sign(found, request)
-
-    def find_here(self, key: KeyName) -> FoundKey:
-        """Find a key, and remember to find it again after a reload; on the token's thread."""
-        try:
-            found = self.port.find(key)
-        except KeyMissing as error:
-            if key.spki_sha256 not in self._keys:
-                raise
-            raise TokenError(f"a key has gone: {error}", code="token.key_gone", recovery=Recovery.RELOAD) from error
-        self._keys[key.spki_sha256] = key
-        self._found[key.spki_sha256] = found
-        return found
 
     # -- healing, on the thread
 
@@ -258,7 +309,7 @@ class Worker:
 
     def _attend(self) -> None:
         if self.health.state is State.AWAKE:
-            self._perform(Job(lambda _: self.port.beat(), Future(), None))
+            self._perform(Job(lambda _: self.anchor.port.beat(), Future(), None))
         if self.health.state is State.HUNG:
             self.health.fell_asleep(
                 TokenError("a call came back too late", code="token.hung", recovery=Recovery.TOKEN_GONE)
@@ -268,13 +319,10 @@ class Worker:
 
     def _heal(self) -> None:
         """Reload the module, and come back to where we were."""
-        self.health.reload_begins(self.port.shared_by)
+        self.health.reload_begins(self.anchor.port.shared_by)
         self._busy = _Busy(self.timing.clock.now(), self.timing.heal, None)
-        self._found.clear()
         try:
-            self.port.reload()
-            with self.port.using():
-                self._come_back()
+            self.anchor.reload()
         except PKCS11Error as error:
             self.health.reload_failed(from_token(error, "waking the token"), self.name)
         except HsmError as error:
@@ -286,43 +334,6 @@ class Worker:
         finally:
             self._busy = None
             self._last_call = self.timing.clock.now()
-
-    def _return_if_stale(self) -> None:
-        """Log in anew if another signer reloaded the module."""
-        if self.port.stale:
-            self._found.clear()
-            self.port.drop()
-            self._come_back()
-
-    def _come_back(self) -> None:
-        """Find the token, log in, find the keys that were in use, and see that each of them signs."""
-        facts = self.port.connect()
-        before = self.token or facts
-        if (facts.label, facts.serial) != (before.label, before.serial):
-            raise TokenError(
-                f"another token is there: {facts.label!r}, serial {facts.serial}, and not serial {before.serial}",
-                code="token.other",
-                recovery=Recovery.TOKEN_GONE,
-            )
-        self.token = facts
-        self.port.log_in(replace(self.login, attended=False, again=True))
-        for key in tuple(self._keys.values()):
-            self.find_here(key)
-            self._probe(key)
-
-    def _probe(self, key: KeyName) -> None:
-        message = _PROBE + secrets.token_bytes(32)
-        request = message_request(key, message, Purpose.PROBE)
-        signature = request.finish(self.sign_here(request))
-        family = family_of(key.public)
-        try:
-            verify(key.public, signature, message, None if family is None else SCHEMES[family].hash)
-        except InvalidSignature:
-            raise IssuanceError(
-                f"the key in token {self.name!r} signs wrongly after a reload",
-                code=WRONG,
-                operator="The HSM signs wrongly. Stop the line and call the security officer.",
-            ) from None
 
     # -- the watcher's side
 
@@ -352,10 +363,11 @@ class Worker:
                     ends = ends or job is None
                     if isinstance(job, Job):
                         waiting.append(job)
+            self._waiting -= sum(job.size for job in waiting)
             self._jobs.put("tick")  # should it have come back at this moment, the thread learns that it was given up
             if ends:
                 self._jobs.put(None)
         self._results.hand_over()
         for job in (busy.job, *waiting):
             if job is not None:
-                settle_from_outside(job.future, job.loop, None, self.health.error(self.name))
+                settle_from_outside(job.loop, job.end(None, self.health.error(self.name)))

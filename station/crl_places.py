@@ -9,10 +9,13 @@ from pathlib import Path
 
 from cryptography import x509
 
-from hsm.revocation import CrlFolder, CrlPolicy
+from hsm import Profile
+from hsm.keys import AnyTokenKey
+from hsm.revocation import CrlFolder, CrlIssuer, CrlPolicy
 from station.config import Config, TokensSection
 from station.config.certificates import load_certificate, load_issuer
 from station.errors import StationError
+from station.signing import issuing_cas
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,12 @@ class CrlPlace:
     tokens: TokensSection
     folder: CrlFolder
     policy: CrlPolicy
+    pss: bool = False
+    """The line's profile says that RSA signs with PSS, and this CA signs it: its lists are signed so too."""
+
+    def signing(self, key: AnyTokenKey) -> CrlIssuer:
+        """Return who signs its lists."""
+        return CrlIssuer(self.issuer, key, self.policy, self.pss)
 
 
 def key_identifier(issuer: x509.Certificate) -> bytes:
@@ -42,7 +51,7 @@ def issuers_of(config: Config) -> list[x509.Certificate]:
     Raises:
         ConfigError: one is missing, or is a root's.
     """
-    return [load_issuer(path) for path in (config.ca.certificate, *(one.certificate for one in config.issuers))]
+    return [load_issuer(one.certificate) for one in issuing_cas(config)]
 
 
 def crl_places(config: Config, directory: Path) -> list[CrlPlace]:
@@ -54,15 +63,18 @@ def crl_places(config: Config, directory: Path) -> list[CrlPlace]:
 
     Raises:
         ConfigError: a certificate is missing, or is a root's.
+        ProfileError: the line's profile can't be used.
     """
     policy = CrlPolicy() if config.crl is None else config.crl.policy
-    tokens = (config.ca.tokens, *(one.tokens for one in config.issuers))
+    profile = Profile.load(config.ca.profile)
     places = []
-    for number, (issuer, which) in enumerate(zip(issuers_of(config), tokens, strict=True)):
+    for number, one in enumerate(issuing_cas(config)):
+        issuer = load_issuer(one.certificate)
+        pss = profile.rsa_pss and profile.name in (one.profiles or {profile.name})
         name = key_identifier(issuer).hex()
         url = policy.url if policy.url is None or not number else f"{policy.url.rstrip('/')}/{name}"
         folder = CrlFolder(directory / name if number else directory, issuer)
-        places.append(CrlPlace(issuer, which, folder, replace(policy, url=url)))
+        places.append(CrlPlace(issuer, one.tokens, folder, replace(policy, url=url), pss))
     return places
 
 

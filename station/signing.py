@@ -1,8 +1,9 @@
 """The CA of a station, opened: its tokens, and who signs what.
 
-Every command that signs opens its tokens here, so that each signature is counted beside the CA's journal, and so that a
-spare token stands in wherever the first one fails. A SoftHSM token of ours that a killed process left half written is
-mended first (``softhsm.spare``).
+Every command that signs opens its tokens here, so that each signature is counted beside the CA's journal, a key that is
+not what it should be is refused, and a spare token stands in wherever the first one fails. A SoftHSM token of ours that
+a killed process left half written is mended first (``softhsm.spare``). Ceremonies alone open tokens by themselves: each
+signature of theirs stands in a transcript.
 """
 
 import asyncio
@@ -10,18 +11,38 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
 
+from cryptography import x509
 from pkcs11.constants import Attribute
 
 from hsm import Authority, Issuer, Issuers, Signer, TokenGroup, TokenUri
 from hsm.key_store import BACKED_UP, RULES
+from hsm.lint import Extra
 from softhsm import keep_spare, mend_tokens
 from station.config import CaSection, Config, TokensSection
 from station.config.certificates import load_certificate, load_issuer
+from station.errors import StationError
+
+Opened = TypeVar("Opened", bound=Signer | TokenGroup)
 
 LOG = logging.getLogger(__name__)
+
+
+def open_token(ca: CaSection, uri: str, *, writable: bool = False) -> Signer:
+    """Log in to one token, with the environment and the count of ``[ca]``. Blocks.
+
+    Raises:
+        HsmError: it can't be used.
+    """
+    return _whole(
+        ca,
+        lambda: Signer.open(TokenUri.parse(uri), environment=ca.environment, writable=writable, counts=ca.signatures),
+    )
 
 
 def open_signer(ca: CaSection, tokens: TokensSection | None = None) -> Signer | TokenGroup:
@@ -31,17 +52,22 @@ def open_signer(ca: CaSection, tokens: TokensSection | None = None) -> Signer | 
         HsmError: no token can be used.
     """
     which = tokens or ca.tokens
+    if len(which.uris) == 1:
+        return open_token(ca, which.uris[0])
     uris = [TokenUri.parse(uri) for uri in which.uris]
+    return _whole(
+        ca, lambda: TokenGroup.open(uris, environment=ca.environment, spread=which.spread, counts=ca.signatures)
+    )
+
+
+def _whole(ca: CaSection, login: Callable[[], Opened]) -> Opened:
+    """Log in to tokens that are whole, and keep what makes them whole again."""
     environment = {**os.environ, **ca.environment}
     for path in mend_tokens(environment):
         LOG.warning("%s was left empty by a process that was killed; its spare copy is back in place", path)
-    signer: Signer | TokenGroup
-    if len(uris) == 1:
-        signer = Signer.open(uris[0], environment=ca.environment, counts=ca.signatures)
-    else:
-        signer = TokenGroup.open(uris, environment=ca.environment, spread=which.spread, counts=ca.signatures)
+    opened = login()
     keep_spare(environment)
-    return signer
+    return opened
 
 
 async def _open_in_time(ca: CaSection, tokens: TokensSection) -> Signer | TokenGroup:
@@ -62,6 +88,73 @@ def rules_of(tokens: TokensSection) -> Mapping[Attribute, bool]:
     return BACKED_UP if tokens.backed_up else RULES
 
 
+@dataclass(frozen=True, slots=True)
+class IssuingCa:
+    """One issuing CA of a configuration, not opened."""
+
+    tokens: TokensSection
+    certificate: Path
+    root: Path
+    profiles: frozenset[str] = frozenset()
+    """Names of the profiles that it signs; empty: all."""
+    orders: frozenset[str] = frozenset()
+    """Names of the orders that it signs for; empty: all."""
+
+
+def issuing_cas(config: Config) -> tuple[IssuingCa, ...]:
+    """Return the issuing CAs of a configuration, that of ``[ca]`` first."""
+    ca = config.ca
+    more = (IssuingCa(one.tokens, one.certificate, one.root, one.profiles, one.orders) for one in config.issuers)
+    return IssuingCa(ca.tokens, ca.certificate, ca.root), *more
+
+
+def choose_ca(config: Config, profile: str, certificate: Path | None = None) -> IssuingCa:
+    """Return which issuing CA a command signs with: always the same, so that a command can be given again.
+
+    It is the one whose certificate is named; else the first ``[[issuer]]`` that names the profile and no orders; else
+    that of ``[ca]``.
+
+    Raises:
+        StationError: the certificate is that of none (``config.no_issuer``), or of one that signs other profiles only
+            (``config.other_profiles``).
+    """
+    known = issuing_cas(config)
+    if certificate is None:
+        return next((one for one in known if profile in one.profiles and not one.orders), known[0])
+    wanted = load_certificate(certificate)
+    for one in known:
+        if load_certificate(one.certificate) == wanted:
+            if one.profiles and profile not in one.profiles:
+                raise StationError(
+                    f"{certificate} signs {', '.join(sorted(one.profiles))} only; add '{profile}' to its [[issuer]] "
+                    "profiles",
+                    code="config.other_profiles",
+                )
+            return one
+    raise StationError(f"{certificate}: neither [ca] nor an [[issuer]] has this certificate", code="config.no_issuer")
+
+
+@asynccontextmanager
+async def opened_authority(
+    ca: CaSection,
+    tokens: TokensSection,
+    *,
+    issuer: x509.Certificate,
+    chain: Sequence[x509.Certificate] = (),
+    extra_lint: Extra | None = None,
+) -> AsyncIterator[Authority]:
+    """Open the tokens of one issuing CA, and see that they hold its key.
+
+    Raises:
+        HsmError: a token can't be used, or does not hold the key.
+    """
+    signer = await _open_in_time(ca, tokens)
+    try:
+        yield await Authority.open(signer, issuer=issuer, chain=chain, rules=rules_of(tokens), extra_lint=extra_lint)
+    finally:
+        signer.close()
+
+
 @asynccontextmanager
 async def opened_issuers(config: Config) -> AsyncIterator[Issuers]:
     """Open ``[ca]`` and each ``[[issuer]]``; the first in the list is that of ``[ca]``.
@@ -70,19 +163,10 @@ async def opened_issuers(config: Config) -> AsyncIterator[Issuers]:
         ConfigError: a certificate is missing.
         HsmError: a token can't be used, or does not hold its issuer's key.
     """
-    ca = config.ca
-    wanted = [(ca.tokens, ca.certificate, ca.root, frozenset[str](), frozenset[str]())]
-    wanted += [(one.tokens, one.certificate, one.root, one.profiles, one.orders) for one in config.issuers]
     async with AsyncExitStack() as opened:
         issuers = []
-        for tokens, certificate, root, profiles, orders in wanted:
-            signer = await _open_in_time(ca, tokens)
-            opened.callback(signer.close)
-            authority = await Authority.open(
-                signer,
-                issuer=load_issuer(certificate),
-                chain=(load_certificate(root),),
-                rules=rules_of(tokens),
-            )
-            issuers.append(Issuer(authority, profiles, orders))
+        for one in issuing_cas(config):
+            issuer, root = load_issuer(one.certificate), load_certificate(one.root)
+            opening = opened_authority(config.ca, one.tokens, issuer=issuer, chain=(root,))
+            issuers.append(Issuer(await opened.enter_async_context(opening), one.profiles, one.orders))
         yield Issuers(issuers)

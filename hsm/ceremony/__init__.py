@@ -8,7 +8,7 @@ Open first: ``run.py``, which opens tokens, does the steps and undoes them. ``pl
 ``plan_file.py`` reads it; ``modes.py`` is what each mode does; ``certificates.py`` and ``lint.py`` make a CA's
 certificate; ``copying.py`` takes a key from one token to another; ``transcript.py`` is what is left to be believed.
 
-Root tokens are opened here only. This package knows nothing of profiles, journals and devices.
+Root tokens are opened here only. This package knows nothing of journals and devices; of profiles it knows the rules.
 """
 
 from hsm.ceremony.plan import Plan, TokenChoice

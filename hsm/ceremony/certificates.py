@@ -17,10 +17,11 @@ from cryptography.x509.oid import AuthorityInformationAccessOID, ExtensionOID
 from hsm import der
 from hsm.algorithms import SCHEMES, PublicKey, family_of, verify
 from hsm.blank import blank_key, signature_size
-from hsm.ceremony.lint import EXTENSIONS, Expected, check
+from hsm.ceremony.lint import EXTENSIONS, Expected, check, check_by_profile
 from hsm.ceremony.plan import Limits
 from hsm.errors import CeremonyError, LintError
 from hsm.keys import AnyTokenKey
+from hsm.profiles import Profile
 from hsm.request import Purpose
 
 CA_USAGE: Final = x509.KeyUsage(
@@ -52,6 +53,8 @@ class Wish:
     not_after: dt.datetime
     extensions: Extensions
     """All but SubjectKeyIdentifier (of the key, when left out) and AuthorityKeyIdentifier (of the issuer)."""
+    profile: Profile | None = None
+    """Whose rules it has to pass, too."""
 
 
 def extensions_of(limits: Limits) -> dict[x509.ObjectIdentifier, x509.ExtensionType]:
@@ -152,6 +155,8 @@ def draft(wish: Wish, issuer: x509.Certificate | None, signing: PublicKey) -> x5
         wish.subject.public_bytes(), wish.key, extensions, not_before=wish.not_before, not_after=wish.not_after
     )
     findings = check(built, issuer, expected)
+    if wish.profile is not None:
+        findings += check_by_profile(wish.profile, built, issuer, signing, expected)
     if findings:
         raise LintError(
             f"the certificate for {wish.subject.rfc4514_string()} is not signed: "

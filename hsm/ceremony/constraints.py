@@ -9,7 +9,8 @@
 
 import ipaddress
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Final
 
 from cryptography import x509
@@ -17,7 +18,7 @@ from cryptography import x509
 from hsm import der
 from hsm.errors import CeremonyError, FieldError
 from hsm.profile_file import EXTENDEDKEY_USAGES
-from hsm.templates import ATTRIBUTES, name_attribute
+from hsm.templates import ATTRIBUTES, AttributeRule, name_attribute
 from hsm.toml import Section, nearest
 
 Table = Section[CeremonyError]
@@ -66,19 +67,25 @@ def usages(table: Table) -> tuple[x509.ObjectIdentifier, ...]:
     return tuple(found)
 
 
-def distinguished_name(table: Table) -> x509.Name:
-    """Read a table of attributes in their order; complaints stand for what is wrong."""
+def distinguished_name(table: Table, own: Mapping[str, AttributeRule] = MappingProxyType({})) -> x509.Name:
+    """Read a table of attributes in their order; complaints stand for what is wrong.
+
+    Args:
+        table: names and values.
+        own: attributes that a profile defines.
+    """
+    rules = {**ATTRIBUTES, **own}
     found = []
     for name in table.names():
         value = table.text(name, limit=256)
-        if name not in ATTRIBUTES and _DOTTED.fullmatch(name):
+        if name not in rules and _DOTTED.fullmatch(name):
             # X.520 does not know it; Matter's vendor and product ids are such ones (Matter Core 6.2.2)
             found.append(x509.NameAttribute(x509.ObjectIdentifier(name), value or "?"))
-        elif name not in ATTRIBUTES:
-            table.complain(name, f"unknown attribute '{name}' in {table.title}; {nearest(name, ATTRIBUTES)}")
+        elif name not in rules:
+            table.complain(name, f"unknown attribute '{name}' in {table.title}; {nearest(name, rules)}")
         elif value:
             try:
-                found.append(name_attribute(name, value))
+                found.append(name_attribute(name, value, rules[name]))
             except FieldError as error:
                 table.complain(name, str(error))
     return x509.Name(found)

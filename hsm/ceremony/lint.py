@@ -19,6 +19,9 @@ The bytes are looked at, not what they were made from. Codes are those of ``hsm.
 ``extension.*``     ``unknown``
 ``der.*``           ``malformed``
 ==================  ==================================================================================================
+
+Where the step names a profile, the certificate has to pass the profile's rules too (``check_by_profile``), with the
+codes of ``hsm.lint``.
 """
 
 import datetime as dt
@@ -32,8 +35,11 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtensionOID
 
 from hsm import der
+from hsm import lint as hsm_lint
 from hsm.algorithms import SCHEMES, PublicKey, family_of
-from hsm.lint import Finding
+from hsm.blank import signature_size
+from hsm.lint import Finding, IssuerFacts, Linter
+from hsm.profiles import Profile
 from hsm.weak_keys import weakness
 
 _MIN_SERIAL_BITS: Final = 64
@@ -52,6 +58,15 @@ EXTENSIONS: Final[Mapping[x509.ObjectIdentifier, tuple[str, bool]]] = {
     ExtensionOID.AUTHORITY_INFORMATION_ACCESS: ("aia", False),
 }
 """The extensions of a CA's certificate: the name in codes, and whether they are critical (RFC 5280 4.2)."""
+
+_FREE: Final = frozenset(
+    {
+        ExtensionOID.NAME_CONSTRAINTS,
+        ExtensionOID.CRL_DISTRIBUTION_POINTS,
+        ExtensionOID.AUTHORITY_INFORMATION_ACCESS,
+    }
+)
+"""What a ceremony's file decides and no profile."""
 
 REQUIRED: Final = (
     ExtensionOID.BASIC_CONSTRAINTS,
@@ -106,6 +121,54 @@ def check(certificate: x509.Certificate, issuer: x509.Certificate | None, expect
         return tuple(finding for rule in RULES for finding in rule(case))
     except (ValueError, KeyError, UnsupportedAlgorithm, x509.DuplicateExtension) as error:
         return (Finding("der.malformed", f"{type(error).__name__}: {error}"),)
+
+
+def check_by_profile(
+    profile: Profile,
+    certificate: x509.Certificate,
+    issuer: x509.Certificate | None,
+    signing: PublicKey,
+    expected: Expected,
+) -> tuple[Finding, ...]:
+    """Check a CA's certificate by the rules of a profile, like those of Matter (Matter Core 6.2.2).
+
+    Args:
+        profile: of a CA.
+        certificate: as read from its bytes.
+        issuer: the certificate above it; None for a root.
+        signing: the key that will sign it.
+        expected: what it should say; names it may constrain and places it may tell, whatever the profile says of them.
+    """
+    above, family = issuer or certificate, family_of(signing)
+    assert family is not None  # noqa: S101 - for mypy: PublicKey is one of ours
+    constraints = _by_oid(above).get(ExtensionOID.BASIC_CONSTRAINTS)
+    depth = (
+        constraints.value.path_length if constraints and isinstance(constraints.value, x509.BasicConstraints) else None
+    )
+    facts = IssuerFacts(
+        subject=above.subject.public_bytes(),
+        key_identifier=_key_identifier(above),
+        scheme=SCHEMES[family],
+        signature_size=signature_size(signing),
+        not_before=above.not_valid_before_utc,
+        not_after=above.not_valid_after_utc,
+        name=above.subject,
+        family=family,
+        path_length=depth,
+        self_issued=issuer is None,
+    )
+    wanted = hsm_lint.Expected(
+        subject=expected.subject,
+        key=expected.key,
+        not_before=expected.not_before,
+        not_after=expected.not_after,
+        filled=tuple(value for oid, value in expected.extensions.items() if oid in _FREE),
+    )
+    return Linter(profile, facts).check(certificate, wanted)
+
+
+def _key_identifier(certificate: x509.Certificate) -> bytes:
+    return certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
 
 
 def _by_oid(

@@ -1,5 +1,6 @@
 """What each mode of a ceremony does."""
 
+from dataclasses import replace
 from typing import assert_never
 
 from cryptography import x509
@@ -56,13 +57,11 @@ def perform(step: Step, bench: Bench, *, last_backup: bool) -> None:
     match step:
         case Root():
             key = bench.make_key(step.key, step.certificate)
-            wish = _wish(bench, bench.marked(step.subject), key.public_key(), step.lifetime, extensions_of(step.limits))
-            bench.sign(wish, None, key, step.certificate)
+            bench.sign(_first_wish(step, bench, key.public_key()), None, key, step.certificate)
         case Intermediate():
             issuer, signing = bench.certificate(step.issuer.certificate), bench.key_of(*_where(step))
             key = bench.make_key(step.key, step.certificate)
-            wish = _wish(bench, bench.marked(step.subject), key.public_key(), step.lifetime, extensions_of(step.limits))
-            bench.sign(wish, issuer, signing, step.certificate)
+            bench.sign(_first_wish(step, bench, key.public_key()), issuer, signing, step.certificate)
         case CrossSign():
             _cross_sign(step, bench)
         case Renew():
@@ -85,6 +84,11 @@ def perform(step: Step, bench: Bench, *, last_backup: bool) -> None:
 
 def _where(step: Intermediate | CrossSign | Renew) -> tuple[str, str]:
     return step.issuer.certificate, step.issuer.token
+
+
+def _first_wish(step: Root | Intermediate, bench: Bench, key: PublicKey) -> Wish:
+    wish = _wish(bench, bench.marked(step.subject), key, step.lifetime, extensions_of(step.limits))
+    return replace(wish, profile=step.profile)
 
 
 def _wish(bench: Bench, subject: x509.Name, key: PublicKey, lifetime: Lifetime, extensions: Extensions) -> Wish:

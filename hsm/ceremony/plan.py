@@ -13,7 +13,7 @@ from typing import ClassVar, Final, TypeAlias
 from cryptography import x509
 
 from hsm.algorithms import KeyKind
-from hsm.profiles import NO_EXPIRY
+from hsm.profiles import NO_EXPIRY, Profile
 from hsm.uri import TokenUri
 
 LEAP_DAY: Final = (2, 29)
@@ -85,6 +85,8 @@ class Root:
     lifetime: Lifetime
     limits: Limits
     certificate: str
+    profile: Profile | None = None
+    """Whose rules it has to pass besides those of every CA's certificate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,8 @@ class Intermediate:
     lifetime: Lifetime
     limits: Limits
     certificate: str
+    profile: Profile | None = None
+    """As for a root."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ from cryptography import x509
 from hsm.algorithms import KeyKind
 from hsm.ceremony.constraints import Table, distinguished_name, name_constraints, usages
 from hsm.ceremony.plan import Issuer, Lifetime, Limits, NewKey, Request, Step, TokenChoice, output_of
-from hsm.errors import CeremonyError
-from hsm.profiles import NO_EXPIRY
+from hsm.errors import CeremonyError, ProfileError
+from hsm.profiles import NO_EXPIRY, Profile
 from hsm.toml import Document, nearest
 
 ROOT_KEYS: Final = (KeyKind.RSA4096, KeyKind.P384, KeyKind.P256)
@@ -67,7 +67,7 @@ class Fields:
         known = [kind.value for kind in kinds]
         kind = table.text("key", example=f'"{example}"')
         if kind and kind not in known:
-            table.complain("key", f"'{kind}' is no key for this mode; take one of {', '.join(known)}")
+            table.complain("key", f"'{kind}' is no key for this step; take one of {', '.join(known)}")
             kind = ""
         backup = table.flag("backup", default=False)
         if backup and kind == KeyKind.ED25519.value:
@@ -92,16 +92,46 @@ class Fields:
         """Return the token of a key that is known, or was made by an earlier ceremony."""
         return known.token if known.token is not None and not table.has(key) else self.token(table, key)
 
-    def subject(self, table: Table) -> x509.Name:
-        """Read ``subject``."""
+    def profile(self, table: Table, *, root: bool) -> Profile | None:
+        """Read ``profile``: its name, or the path of its file; None if it is not there."""
+        if not table.has("profile"):
+            return None
+        name = table.text("profile", example='"matter-paa"' if root else '"matter-pai"', limit=1024)
+        try:
+            found = Profile.load(self.folder / name if name.endswith(".toml") else name)
+        except ProfileError as error:
+            table.complain("profile", str(error))
+            return None
+        if not found.ca or found.issuer.self_signed is not root:
+            wanted = "a root" if root else "a CA below another one"
+            table.complain("profile", f"profile '{found.name}' is not that of {wanted}; see 'station ca profiles'")
+            return None
+        return found
+
+    def kinds(self, kinds: tuple[KeyKind, ...], profile: Profile | None) -> tuple[KeyKind, ...]:
+        """Return which kinds of key are left, if a profile has to allow them."""
+        return tuple(kind for kind in kinds if profile is None or kind.family in profile.keys)
+
+    def subject(self, table: Table, profile: Profile | None = None) -> x509.Name:
+        """Read ``subject``; with a profile, the attributes that it has, and its own ones by their names."""
         if not table.has("subject"):
             table.complain("", f'{table.title} has no \'subject\'; add subject = {{ CN = "…", O = "…" }}')
             return x509.Name([])
         attributes = table.table("subject")
-        subject = distinguished_name(attributes)
+        subject = distinguished_name(attributes, {} if profile is None else profile.own_attributes)
         if not attributes.names():
             table.complain("subject", 'the subject is empty; write subject = { CN = "…", O = "…" }')
+        elif profile is not None:
+            self._check_form(table, [attribute.oid for attribute in subject], profile)
         return subject
+
+    @staticmethod
+    def _check_form(table: Table, found: list[x509.ObjectIdentifier], profile: Profile) -> None:
+        """See that a subject has the attributes of a profile, in their order."""
+        parts = profile.subject_parts
+        if found != [part.rule.oid for part in parts if not part.optional or part.rule.oid in found]:
+            names = ", ".join(f"{part.name}{' (may be left out)' if part.optional else ''}" for part in parts)
+            table.complain("subject", f"profile '{profile.name}' has these attributes, in this order: {names}")
 
     def lifetime(self, table: Table, years: tuple[int, int]) -> Lifetime:
         """Read ``years``, or ``not_after`` for no end."""

@@ -174,28 +174,33 @@ class _Reader(Fields):
         }
 
     def _root(self, table: Table) -> Root:
+        profile = self.profile(table, root=True)
+        pathlen = 1 if profile is None else profile.path_length
         step = Root(
             line=table.line("mode"),
-            key=self.key(table, ROOT_KEYS, "p384"),
-            subject=self.subject(table),
+            key=self.key(table, self.kinds(ROOT_KEYS, profile), "p384"),
+            subject=self.subject(table, profile),
             lifetime=self.lifetime(table, ROOT_YEARS),
-            limits=self.limits(table, pathlen=self.pathlen(table, 1)),
+            limits=self.limits(table, pathlen=self.pathlen(table, pathlen)),
             certificate=self.output(table, "certificate"),
+            profile=profile,
         )
         self.remember(step, step.key, step.lifetime, step.limits.pathlen, subject=step.subject, root=True)
         return step
 
     def _intermediate(self, table: Table, kind: type[Intermediate] = Intermediate) -> Intermediate:
         issuer = self.issuer(table)
+        profile = self.profile(table, root=False)
         pathlen = self.pathlen(table, 0) if kind is SubCa else 0
         step = kind(
             line=table.line("mode"),
-            key=self.key(table, ANY_KEYS, "p256"),
-            subject=self.subject(table),
+            key=self.key(table, self.kinds(ANY_KEYS, profile), "p256"),
+            subject=self.subject(table, profile),
             issuer=issuer,
             lifetime=self.lifetime(table, YEARS),
             limits=self.limits(table, pathlen=pathlen),
             certificate=self.output(table, "certificate"),
+            profile=profile,
         )
         self.check_below(table, issuer, step.lifetime, pathlen)
         if step.key.token and step.key.token == issuer.token and self.look_up(issuer.certificate).root:

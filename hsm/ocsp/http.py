@@ -9,6 +9,7 @@ import asyncio
 import base64
 import binascii
 import datetime as dt
+import functools
 import hashlib
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from email.utils import format_datetime
@@ -17,7 +18,8 @@ from urllib.parse import unquote_to_bytes
 
 from hsm.ocsp.presigned import SignedAnswer
 from hsm.ocsp.request import MAX_REQUEST
-from hsm.ocsp.responder import OcspResponder
+from hsm.ocsp.responder import KEPT, OcspResponder
+from hsm.ocsp.response import Window
 
 MAX_PATH: Final = 2 * MAX_REQUEST
 """Characters of a GET's path: Base64 with some of it percent-encoded."""
@@ -34,13 +36,14 @@ _UNCACHED: Final = ((b"cache-control", b"no-store"),)
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Headers = Iterable[tuple[bytes, bytes]]
+Header = tuple[bytes, bytes]
+Headers = Iterable[Header]
 
 
 class _Refused(Exception):
     """An HTTP error."""
 
-    def __init__(self, status: int, *headers: tuple[bytes, bytes]) -> None:
+    def __init__(self, status: int, *headers: Header) -> None:
         super().__init__(status)
         self.status = status
         self.headers = headers
@@ -73,7 +76,9 @@ class OcspApplication:
         if answer.signed is None:
             await _send(send, 200, answer.der, ((b"content-type", _TYPE), *_UNCACHED))
             return
-        headers, tag = self._cached(answer.signed), _tag(answer.der)
+        lasting = _lasting(answer.der, answer.signed.window)
+        headers = (self._cache_control(answer.signed), *lasting)
+        (_, tag), *_ = lasting
         if scope["method"] == "GET" and tag in dict(scope["headers"]).get(b"if-none-match", b""):
             await _send(send, 304, None, headers)
             return
@@ -93,17 +98,21 @@ class OcspApplication:
             case _:
                 raise _Refused(405, (b"allow", b"GET, POST"))
 
-    def _cached(self, answer: SignedAnswer) -> Headers:
-        """Return what caches are told (RFC 5019 6.2)."""
-        now = self._responder.clock()
-        left = max(0, int((answer.window.next_update - now).total_seconds()))
+    def _cache_control(self, answer: SignedAnswer) -> Header:
+        """Return how long caches may keep an answer (RFC 5019 6.2)."""
+        left = max(0, int((answer.window.next_update - self._responder.clock()).total_seconds()))
         age = min(left, int(self._max_age.total_seconds()))
-        return (
-            (b"cache-control", f"max-age={age}, public, no-transform, must-revalidate".encode()),
-            (b"last-modified", format_datetime(answer.window.this_update, usegmt=True).encode()),
-            (b"expires", format_datetime(answer.window.next_update, usegmt=True).encode()),
-            (b"etag", _tag(answer.der)),
-        )
+        return b"cache-control", f"max-age={age}, public, no-transform, must-revalidate".encode()
+
+
+@functools.lru_cache(maxsize=KEPT)  # as long as the answer itself is kept: they cost more than all else here
+def _lasting(der: bytes, window: Window) -> tuple[Header, ...]:
+    """Return what caches are told of an answer, the same each time it is handed out; the entity tag first."""
+    return (
+        (b"etag", b'"' + hashlib.sha256(der).hexdigest().encode() + b'"'),
+        (b"last-modified", format_datetime(window.this_update, usegmt=True).encode()),
+        (b"expires", format_datetime(window.next_update, usegmt=True).encode()),
+    )
 
 
 def _from_path(path: bytes) -> bytes:
@@ -146,10 +155,6 @@ def _length(headers: dict[bytes, bytes]) -> int:
         return int(headers.get(b"content-length", b"0"))
     except ValueError:
         raise _Refused(400) from None
-
-
-def _tag(content: bytes) -> bytes:
-    return b'"' + hashlib.sha256(content).hexdigest().encode() + b'"'
 
 
 async def _send(send: Send, status: int, content: bytes | None, headers: Headers) -> None:

@@ -18,7 +18,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.x509 import ocsp
 
-from hsm.algorithms import SCHEMES, verify
+from hsm.algorithms import verify
 from hsm.errors import OcspError
 from hsm.ocsp.identity import IssuerIdentity
 from hsm.ocsp.response import Good, Responder, Status, Unknown, Window
@@ -223,9 +223,10 @@ async def sign_answer(responder: Responder, tbs: bytes, *, again: Callable[[], A
         OcspError: ``ocsp.signature_invalid``.
         TokenError: the token refused.
     """
-    signature = await responder.key.sign_message(tbs, again=again)
+    scheme = responder.scheme
+    signature = await responder.key.sign_message(tbs, again=again, pss=scheme.pss)
     try:
-        verify(responder.key.public_key(), signature, tbs, SCHEMES[responder.key.family].hash)
+        verify(responder.key.public_key(), signature, tbs, scheme.hash, pss=scheme.pss)
     except InvalidSignature as error:
         raise OcspError(
             "the token returned a signature that does not verify; nothing was answered. Compare the token's firmware "

@@ -31,7 +31,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from hsm import der
-from hsm.algorithms import SCHEMES
+from hsm.algorithms import scheme_of
 from hsm.keys import AnyTokenKey
 from hsm.ocsp.request import NONCE, CertId
 from hsm.revocation.crl import Revoked, generalized_time, invalidity_date
@@ -93,7 +93,8 @@ class Responder:
         """
         self.certificate = certificate
         self.key = key
-        self._algorithm = SCHEMES[key.family].identifier
+        self.scheme = scheme_of(certificate)
+        """How its key signs."""
         digest = x509.SubjectKeyIdentifier.from_public_key(certificate.public_key()).digest
         self._responder_id = der.encode(_TAG_2, der.encode(der.OCTET_STRING, digest))
         content = certificate.public_bytes(serialization.Encoding.DER)
@@ -119,7 +120,7 @@ class Responder:
     def assembled(self, tbs: bytes, signature: bytes) -> bytes:
         """Return the OCSPResponse with its signature and the responder's certificate."""
         bits = der.encode(der.BIT_STRING, b"\0" + signature)
-        basic = der.encode(der.SEQUENCE, tbs + self._algorithm + bits + self._certificates)
+        basic = der.encode(der.SEQUENCE, tbs + self.scheme.identifier + bits + self._certificates)
         body = der.encode(der.SEQUENCE, _BASIC + der.encode(der.OCTET_STRING, basic))
         return der.encode(der.SEQUENCE, bytes((_ENUMERATED, 1, 0)) + der.encode(_TAG_0, body))
 

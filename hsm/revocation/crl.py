@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
 from hsm import der
-from hsm.algorithms import SCHEMES, SignatureScheme, verify
+from hsm.algorithms import SignatureScheme, pss_padding, verify
 from hsm.errors import CrlError
 from hsm.keys import AnyTokenKey, RsaTokenKey
 from hsm.request import rsa_request
@@ -94,8 +94,9 @@ class TbsCrl:
             terms: all but the entries.
         """
         self.entries = 0
+        self.scheme = scheme
+        """How it is signed."""
         self._issuer = issuer
-        self._scheme = scheme
         self._terms = terms
         self._revoked = bytearray()
 
@@ -120,7 +121,7 @@ class TbsCrl:
         terms = self._terms
         parts = [
             _V2,
-            self._scheme.identifier,
+            self.scheme.identifier,
             self._issuer.subject.public_bytes(),
             encode_time(terms.this_update),
             encode_time(terms.next_update),
@@ -218,14 +219,14 @@ def sign_crl(
         CrlError: what the token returned does not verify (``crl.signature_invalid``).
         TokenError: the token refused.
     """
-    scheme = SCHEMES[key.family]
+    scheme = tbs.scheme
     content = tbs.finish()
-    signed = der.join_signed(content, scheme.identifier, sign_hashed(key, content, again))
+    signed = der.join_signed(content, scheme.identifier, sign_hashed(key, content, scheme, again))
     read = x509.load_der_x509_crl(signed)
     if read.tbs_certlist_bytes != content:
         raise CrlError("the CRL does not hold the bytes that were signed", code="crl.tbs_changed")
     try:
-        verify(key.public_key(), read.signature, content, scheme.hash)
+        verify(key.public_key(), read.signature, content, scheme.hash, pss=scheme.pss)
     except InvalidSignature:
         raise CrlError(
             f"the token returned a signature that does not verify for {issuer.subject.rfc4514_string()}; nothing was "
@@ -235,12 +236,13 @@ def sign_crl(
     return SignedCrl(signed, terms, tbs.entries)
 
 
-def sign_hashed(key: AnyTokenKey, content: bytes, again: Callable[[], object]) -> bytes:
-    """Sign with the one scheme of the key's family. An RSA token gets the hash too, not megabytes to hash by itself."""
-    digest = SCHEMES[key.family].hash
+def sign_hashed(key: AnyTokenKey, content: bytes, scheme: SignatureScheme, again: Callable[[], object]) -> bytes:
+    """Sign with a scheme of the key's family. An RSA token gets the hash too, not megabytes to hash by itself."""
+    digest = scheme.hash
     if isinstance(key, RsaTokenKey) and digest is not None:
         hashed = hashlib.new(digest.name, content).digest()
-        request = rsa_request(key.name, hashed, padding.PKCS1v15(), Prehashed(digest))
+        pad = pss_padding(digest) if scheme.pss else padding.PKCS1v15()
+        request = rsa_request(key.name, hashed, pad, Prehashed(digest))
         return key.signer.sign_blocking(request, again=again)
     return key.sign_message_blocking(content, again=again)
 

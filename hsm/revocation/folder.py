@@ -14,7 +14,7 @@ from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
-from cryptography.x509.oid import ExtensionOID
+from cryptography.x509.oid import ExtensionOID, SignatureAlgorithmOID
 
 from hsm import der
 from hsm.algorithms import verify
@@ -66,7 +66,8 @@ class CrlFolder:
             signed = der.split_signed(content)
             head = x509.load_der_x509_crl(der.join_signed(without_entries(signed.tbs), *signed[1:]))
             key = self._issuer.public_key()
-            verify(key, head.signature, signed.tbs, head.signature_hash_algorithm)  # type: ignore[arg-type]
+            pss = head.signature_algorithm_oid == SignatureAlgorithmOID.RSASSA_PSS
+            verify(key, head.signature, signed.tbs, head.signature_hash_algorithm, pss=pss)  # type: ignore[arg-type]
         except OSError as error:
             raise CrlError(f"{path} can't be read: {error.strerror}", code="crl.unreadable") from error
         except InvalidSignature as error:

@@ -17,7 +17,7 @@ from typing import Final
 
 from cryptography import x509
 
-from hsm.algorithms import SCHEMES
+from hsm.algorithms import SignatureScheme, scheme_of
 from hsm.errors import CrlError
 from hsm.journal import CaJournal, JournalReader, certificate_sha256, shard_name
 from hsm.keys import AnyTokenKey
@@ -59,6 +59,13 @@ class CrlIssuer:
     certificate: x509.Certificate
     key: AnyTokenKey
     policy: CrlPolicy = CrlPolicy()
+    pss: bool = False
+    """Its RSA key signs with PSS, as a profile says; where its certificate says so, it does by itself."""
+
+    @property
+    def scheme(self) -> SignatureScheme:
+        """How it signs."""
+        return scheme_of(self.certificate, pss=self.pss)
 
     @property
     def revoker(self) -> bytes:
@@ -199,7 +206,7 @@ def _made(journal: CaJournal, reader: JournalReader, issuer: CrlIssuer, reserved
         distribution_point=scope.url(url) if scope.shard is not None and url else None,
         freshest=DELTA.url(url) if scope == FULL and url else None,
     )
-    tbs = TbsCrl(issuer.certificate, SCHEMES[issuer.key.family], terms)
+    tbs = TbsCrl(issuer.certificate, issuer.scheme, terms)
     tbs.add(numbers.entries(reader, issuer.revoker, reserved))
     count = partial(journal.count_signature_blocking, "crl", certificate_sha256(issuer.certificate))
     count()

@@ -1,5 +1,6 @@
 """What ``station ca audit`` compares: the signer's counts, the manifest, and the CA's journals."""
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -16,8 +17,9 @@ from station.config import Config
 from station.config.certificates import load_certificate
 from station.manifest import ManifestReader
 
-OCSP: Final = ("ocsp.pem", "ocsp.db")
-"""The OCSP responder's certificate, and the journal of its answers, beside those of the CA."""
+_ANSWERS: Final = re.compile(r"ocsp(-[0-9a-f]+)?\.db")
+"""Journals of OCSP answers that were signed on demand, beside that of the CA; those of an ``[[issuer]]`` have its key
+identifier in their names."""
 
 _MANIFEST: Final = "SELECT coalesce(sum(signing_tries), 0), count(certificate) FROM issuance WHERE instr(tbs, ?) > 0"
 _ALL_TRIES: Final = "SELECT coalesce(sum(signing_tries), 0) FROM issuance"
@@ -28,6 +30,10 @@ LEFT JOIN certificate ON certificate.issuance_id = signature.issuance_id
     AND signature.id = (SELECT max(id) FROM signature AS other WHERE other.issuance_id = certificate.issuance_id)
 WHERE issuer.sha256 = ? GROUP BY signature.kind ORDER BY signature.kind
 """
+_ISSUED: Final = (
+    "SELECT der FROM certificate JOIN issuance ON issuance.id = certificate.issuance_id WHERE spki_sha256 = ?"
+)
+_BY_DIGEST: Final = "SELECT der FROM certificate WHERE sha256 = ?"
 
 
 class Audit:
@@ -44,16 +50,10 @@ class Audit:
             StationError, HsmError: a file can't be read.
         """
         folder = config.ca.signatures
-        named = [config.ca.certificate, *(issuer.certificate for issuer in config.issuers), *certificates]
-        responder = config.ca.certificate.with_name(OCSP[0])
-        if responder.exists():
-            named.append(responder)
         self._of_key: dict[bytes, list[x509.Certificate]] = defaultdict(list)
-        for path in named:
-            certificate = load_certificate(path)
-            key = KeyName.of(certificate.public_key()).spki_sha256  # type: ignore[arg-type]  # kinds that sign here
-            if certificate not in self._of_key[key]:
-                self._of_key[key].append(certificate)
+        for path in [config.ca.certificate, *(issuer.certificate for issuer in config.issuers), *certificates]:
+            self._take(load_certificate(path))
+        self._take_issued(config, read_counts(folder))
         self.foreign: list[Finding] = []
         """Records of issuers whose certificates are not here."""
         # The counts are read on both sides of the records: a station may be at work.
@@ -73,6 +73,28 @@ class Audit:
             )
             for key in dict.fromkeys([*self._of_key, *after])
         )
+
+    def _take(self, certificate: x509.Certificate) -> None:
+        key = KeyName.of(certificate.public_key()).spki_sha256  # type: ignore[arg-type]  # kinds that sign here
+        if certificate not in self._of_key[key]:
+            self._of_key[key].append(certificate)
+
+    def _take_issued(self, config: Config, counted: Iterable[bytes]) -> None:
+        """Take the certificates that the CA issued for keys that signed here: of OCSP responders, earlier ones too."""
+        if not config.ca.journal.exists():
+            return
+        with JournalReader(config.ca.journal) as issued:
+            for key in counted:
+                for (der,) in issued.rows(_ISSUED, key):
+                    self._take(x509.load_der_x509_certificate(der))
+            for path in _journals(config):  # what signed and was not counted is a difference too
+                with JournalReader(path) as journal:
+                    for issuer in set(journal.issuers()) - self._known():
+                        for (der,) in issued.rows(_BY_DIGEST, issuer):
+                            self._take(x509.load_der_x509_certificate(der))
+
+    def _known(self) -> set[bytes]:
+        return {certificate_sha256(one) for certificates in self._of_key.values() for one in certificates}
 
     def _name(self, key: bytes) -> str:
         certificates = self._of_key.get(key)
@@ -98,7 +120,7 @@ class Audit:
             return {row[0]: row[1] for row in reader.rows(ACCEPTED)}
 
     def _note_foreign(self, config: Config, claims: dict[bytes, list[Claim]]) -> None:
-        known = {certificate_sha256(one) for certificates in self._of_key.values() for one in certificates}
+        known = self._known()
         for path in _journals(config):
             with JournalReader(path) as journal:
                 for issuer in set(journal.issuers()) - known:
@@ -148,7 +170,9 @@ def _foreign(what: str) -> Finding:
 
 
 def _journals(config: Config) -> Iterable[Path]:
-    return [path for path in (config.ca.journal, config.ca.journal.with_name(OCSP[1])) if path.exists()]
+    own = config.ca.journal
+    answers = (path for path in sorted(own.parent.glob("ocsp*.db")) if _ANSWERS.fullmatch(path.name) and path != own)
+    return [path for path in (own, *answers) if path.exists()]
 
 
 def _key_identifier(certificate: x509.Certificate) -> bytes | None:

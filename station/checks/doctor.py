@@ -21,8 +21,10 @@ from urllib.parse import urlsplit
 
 from cryptography.hazmat.backends.openssl import backend
 
-from hsm.durable import WriterLock
+from hsm.durable import FileKind, WriterLock
 from hsm.durable.opening import open_for_reading
+from hsm.errors import JournalError
+from hsm.journal.schema import JOURNAL
 from hsm.profiles import Profile
 from station.checks import preflight, tokens
 from station.checks.findings import Finding, Level, fail, ok, warn
@@ -123,20 +125,21 @@ def _sync_seconds(folder: Path) -> float:
 
 
 def _clock(config: Config) -> Iterator[Finding]:
+    """Compare the clock with the newest entry of the manifest and of the CA's journal: neither goes back."""
     now = datetime.now(UTC)
-    if not config.station.manifest.exists():
+    records = [(MANIFEST, config.station.manifest), (JOURNAL, config.ca.journal)]
+    there = [(kind, path) for kind, path in records if path.exists()]
+    if not there:
         yield ok("clock", f"{now:%Y-%m-%d %H:%M:%S} UTC; no manifest to compare it with yet")
         return
-    try:
-        database, _ = open_for_reading(MANIFEST, config.station.manifest)
-    except ManifestError as error:
-        yield fail("manifest", str(error), "name another file in [station] manifest, or put this one right")
-        return
-    try:
-        row = next(iter(database.execute("SELECT at FROM event ORDER BY id DESC LIMIT 1")), None)
-    finally:
-        database.close()
-    if row is not None and (last := datetime.fromisoformat(str(row[0]))) > now + CLOCK_TOLERANCE:
+    last = datetime.min.replace(tzinfo=UTC)
+    for kind, path in there:
+        try:
+            last = max(last, _newest_entry(kind, path))
+        except (ManifestError, JournalError) as error:
+            yield fail(kind.name, str(error), f"name another file as {kind.name}, or put this one right")
+            return
+    if last > now + CLOCK_TOLERANCE:
         yield fail(
             "clock",
             f"{now:%Y-%m-%d %H:%M:%S} UTC is before the last event on record ({last:%Y-%m-%d %H:%M:%S})",
@@ -144,6 +147,15 @@ def _clock(config: Config) -> Iterator[Finding]:
         )
     else:
         yield ok("clock", f"{now:%Y-%m-%d %H:%M:%S} UTC, after all that is on record")
+
+
+def _newest_entry(kind: FileKind, path: Path) -> datetime:
+    database, _ = open_for_reading(kind, path)
+    try:
+        row = next(iter(database.execute(kind.last_entry)), None)
+    finally:
+        database.close()
+    return datetime.min.replace(tzinfo=UTC) if row is None or row[0] is None else datetime.fromisoformat(str(row[0]))
 
 
 def _order(config: Config) -> Iterator[Finding]:

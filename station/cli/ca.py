@@ -10,6 +10,7 @@ from hsm import KeyKind, TokenUri, init_ca
 from station.cli.ca_audit import audit
 from station.cli.ca_ceremony import ceremony
 from station.cli.ca_crl import crl
+from station.cli.ca_intents import give_up_command, intents_command
 from station.cli.ca_issue import issue, profiles, sign_batch
 from station.cli.ca_ocsp import ocsp
 from station.cli.ca_revoke import hold_command, release_command, revoke_command, revoked_command
@@ -36,7 +37,16 @@ ca.add_command(ceremony)
 ca.add_command(profiles)
 ca.add_command(issue)
 ca.add_command(sign_batch)
-for command in (revoke_command, hold_command, release_command, revoked_command, crl, ocsp):
+for command in (
+    intents_command,
+    give_up_command,
+    revoke_command,
+    hold_command,
+    release_command,
+    revoked_command,
+    crl,
+    ocsp,
+):
     ca.add_command(command)
 
 

@@ -221,7 +221,7 @@ def _signing(config: Config, place: CrlPlace) -> Iterator[CrlIssuer]:
     """Open the tokens of an issuing CA."""
     with open_signer(config.ca, place.tokens) as signer:
         opening = Authority.open(signer, issuer=place.issuer, rules=rules_of(place.tokens))
-        yield CrlIssuer(place.issuer, asyncio.run(opening).key, place.policy)
+        yield place.signing(asyncio.run(opening).key)
 
 
 def _row(made: Made) -> Sequence[str]:

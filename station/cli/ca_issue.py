@@ -7,7 +7,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +30,8 @@ from station.cli.profile_page import lines_of_profile
 from station.cli.root import EXIT_FAILURE
 from station.config import load
 from station.errors import StationError
+from station.key_holders import KeyHolders
+from station.signing import choose_ca
 
 _FORMS: Final = [form.value for form in Form]
 _FIELD: Final = re.compile(r"([a-z][a-z0-9_]*)=(.+)", re.DOTALL)
@@ -53,6 +55,12 @@ _form_option = click.option(
     help="pem and der: the certificate; p7b (PKCS #7) and chain (PEM): with those above it.",
 )
 _renew_option = click.option("--renew", is_flag=True, help="A key that has a certificate gets another one.")
+_issuer_option = click.option(
+    "--issuer",
+    type=click.Path(dir_okay=False),
+    metavar="PEM",
+    help="Certificate of the issuing CA; left out: that of the [[issuer]] that names the profile, or of [ca].",
+)
 _pkilint_option = click.option(
     "--pkilint/--no-pkilint", "pkilint", default=None, help="Ask pkilint too, after our own rules (about 2 ms each)."
 )
@@ -91,6 +99,7 @@ def profiles(names: tuple[str, ...], *, as_json: bool) -> None:
 )
 @config_option
 @_profile_option
+@_issuer_option
 @click.option("--csr", "request", required=True, type=click.Path(dir_okay=False), help="The request, PEM or DER.")
 @click.option("--san", "names", multiple=True, metavar="KIND:NAME", help="dns:, ip:, uri:, email: or other:OID:TEXT.")
 @_field_option
@@ -104,6 +113,7 @@ def issue(  # noqa: PLR0913 (one option each)
     *,
     config_path: str,
     profile_name: str,
+    issuer: str | None,
     request: str,
     names: tuple[str, ...],
     fields: tuple[str, ...],
@@ -121,6 +131,7 @@ def issue(  # noqa: PLR0913 (one option each)
     further one only with --renew. After a crash the same command signs the same bytes.
     """
     config, profile = load(Path(config_path)), Profile.load(profile_name)
+    ca = choose_ca(config, profile.name, None if issuer is None else Path(issuer))
     csr = Csr.parse(_read(Path(request)))
     wanted = [parse_name(name) for name in names]
     if out is not None and Path(out).exists():
@@ -129,9 +140,20 @@ def issue(  # noqa: PLR0913 (one option each)
         raise StationError("a terminal can't show DER; name a file with --out")
 
     async def run() -> tuple[Issued, tuple[bytes, ...]]:
-        async with opened_ca(config, extra_lint=_extra(pkilint, default=True)) as (authority, journal):
-            desk = Desk(authority, journal, profile, config.station.id, _pairs(fields), batch=batch, renew=renew)
-            return await desk.issue(csr, names=wanted), authority.chain
+        lint = _extra(pkilint, default=True)
+        with closing(KeyHolders.units(config.station.manifest)) as holder:
+            async with opened_ca(config, ca, extra_lint=lint) as (authority, journal):
+                desk = Desk(
+                    authority,
+                    journal,
+                    profile,
+                    config.station.id,
+                    _pairs(fields),
+                    batch=batch,
+                    renew=renew,
+                    holder=holder,
+                )
+                return await desk.issue(csr, names=wanted), authority.chain
 
     issued, chain = asyncio.run(run())
     content = written(issued.der, chain, Form(form))
@@ -160,6 +182,7 @@ def issue(  # noqa: PLR0913 (one option each)
 @click.argument("folder", type=click.Path(file_okay=False), metavar="DIR")
 @config_option
 @_profile_option
+@_issuer_option
 @click.option("--batch", metavar="NAME", help="Name of the batch; left out: the folder's.")
 @click.option("--out", type=click.Path(file_okay=False), help="Folder for the certificates; left out: DIR/issued.")
 @_field_option
@@ -177,6 +200,7 @@ def sign_batch(  # noqa: PLR0913 (one option each)
     folder: str,
     config_path: str,
     profile_name: str,
+    issuer: str | None,
     batch: str | None,
     out: str | None,
     fields: tuple[str, ...],
@@ -193,6 +217,7 @@ def sign_batch(  # noqa: PLR0913 (one option each)
     After a crash, or ctrl-C, the same command goes on: nothing is signed twice.
     """
     config, profile = load(Path(config_path)), Profile.load(profile_name)
+    ca = choose_ca(config, profile.name, None if issuer is None else Path(issuer))
     if not Path(folder).is_dir():
         raise StationError(f"{folder}: no such folder; name one with requests in it")
     name = batch or Path(folder).absolute().name
@@ -203,9 +228,21 @@ def sign_batch(  # noqa: PLR0913 (one option each)
     with _shown(sum(1 for _ in request_files(Path(folder))), as_json=as_json) as (tell, counts):
 
         async def run() -> None:
-            async with opened_ca(config, extra_lint=_extra(pkilint, default=False)) as (authority, journal):
-                desk = Desk(authority, journal, profile, config.station.id, _pairs(fields), batch=name, renew=renew)
-                await Batch(desk, target, form=Form(form), fields=rows, tell=tell).sign(request_files(Path(folder)))
+            lint = _extra(pkilint, default=False)
+            with closing(KeyHolders.units(config.station.manifest)) as holder:
+                async with opened_ca(config, ca, extra_lint=lint, patience=0) as (authority, journal):
+                    desk = Desk(
+                        authority,
+                        journal,
+                        profile,
+                        config.station.id,
+                        _pairs(fields),
+                        batch=name,
+                        renew=renew,
+                        holder=holder,
+                    )
+                    batch_of = Batch(desk, target, form=Form(form), fields=rows, tell=tell)
+                    await batch_of.sign(request_files(Path(folder)))
 
         asyncio.run(run())
     seconds = time.monotonic() - began

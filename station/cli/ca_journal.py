@@ -35,13 +35,17 @@ WHERE issuance.state = 'void' ORDER BY issuance.unit_id, issuance.id
 
 
 @contextmanager
-def open_journal(config: Config) -> Iterator[CaJournal]:
+def open_journal(config: Config, *, patience: float = PATIENCE) -> Iterator[CaJournal]:
     """Open the journal for writing; wait for a short command that has it, but not for a long one.
+
+    Args:
+        config: names it.
+        patience: seconds to wait.
 
     Raises:
         JournalError: it can't be used, or another process keeps it.
     """
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + patience
     config.ca.journal.parent.mkdir(parents=True, exist_ok=True)
     while True:
         try:

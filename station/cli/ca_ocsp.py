@@ -3,42 +3,40 @@
 import asyncio
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
 import click
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from hsm import Authority, KeyKind, KeyMissing, OcspError, Signer, TokenGroup, TokenUri, find_key
+from hsm import Authority, KeyKind, KeyMissing, Profile, Signer, TokenGroup, find_key
+from hsm.algorithms import scheme_of
 from hsm.journal import CaJournal, certificate_sha256
 from hsm.journal.operations import count_signature
 from hsm.key_store import destroy_key
 from hsm.ocsp import (
-    JournalStatuses,
     OcspApplication,
     OcspResponder,
     PresignedFolder,
     Presigning,
     Progress,
-    Responder,
     Signing,
     presign,
 )
-from hsm.ocsp.delegation import PROFILE, check_delegation, delegate
+from hsm.ocsp.delegation import PROFILE, delegate
 from hsm.ocsp.server import listen, serve
 from hsm.revocation import replace_file
 from station.cli.ca_journal import Records, open_journal
+from station.cli.ca_responder import Speaker
 from station.cli.commands import Group, config_option, json_option
 from station.cli.output import print_json
-from station.config import Config, load, span
-from station.config.certificates import load_certificate
-from station.crl_places import CrlPlace, key_identifier, place_of
+from station.config import Config, span
 from station.errors import StationError
 from station.signing import open_signer, rules_of
 
@@ -80,69 +78,6 @@ def ocsp() -> None:
     """Answer by OCSP whether certificates are good."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Speaker:
-    """Who answers, and for which issuing CA."""
-
-    config: Config
-    place: CrlPlace
-    token: str
-    """URI of the token with the responder's key."""
-    certificate: Path
-    counts: Path
-    """Journal of the answers that are signed on demand."""
-
-    @classmethod
-    def of(cls, config_path: str, issuer: str | None, token: str | None, certificate: str | None) -> Self:
-        """Return what a command line means; the files of an ``[[issuer]]`` have its key identifier in their names."""
-        config = load(Path(config_path))
-        place = place_of(config, None if issuer is None else Path(issuer))
-        stem = "ocsp" if issuer is None else f"ocsp-{key_identifier(place.issuer).hex()}"
-        own = config.ca.certificate.with_name(f"{stem}.pem") if certificate is None else Path(certificate)
-        return cls(config, place, token or place.tokens.uris[0], own, config.ca.journal.with_name(f"{stem}.db"))
-
-    @property
-    def issuer(self) -> x509.Certificate:
-        """The issuing CA."""
-        return self.place.issuer
-
-    def open_token(self, *, writable: bool = False) -> Signer:
-        """Log in to the token with the responder's key."""
-        ca = self.config.ca
-        uri = TokenUri.parse(self.token)
-        return Signer.open(uri, environment=ca.environment, writable=writable, counts=ca.signatures)
-
-    @contextmanager
-    def statuses(self) -> Iterator[JournalStatuses]:
-        """Open what is known about the issuer's certificates."""
-        if not self.config.ca.journal.exists():  # nothing was signed or revoked yet
-            with open_journal(self.config):
-                pass
-        with _Units(self.config, self.issuer) as units:
-            found = JournalStatuses(self.config.ca.journal, self.issuer, also_issued=units.has)
-            try:
-                yield found
-            finally:
-                found.close()
-
-    @asynccontextmanager
-    async def responder(self) -> AsyncIterator[Responder]:
-        """Open the responder's key.
-
-        Raises:
-            StationError, HsmError: there is none, or it may not answer for this CA.
-        """
-        if not self.certificate.exists():
-            raise StationError(f"{self.certificate}: no such responder; make one with 'station ca ocsp init'")
-        own = load_certificate(self.certificate)
-        check_delegation(own, self.issuer)
-        signer = await asyncio.to_thread(self.open_token)
-        try:
-            yield Responder(own, await asyncio.to_thread(find_key, signer, own.public_key()))  # type: ignore[arg-type]
-        finally:
-            signer.close()
-
-
 @ocsp.command(
     "init",
     examples=[
@@ -172,7 +107,7 @@ def init_command(  # noqa: PLR0913 (one option each)
     The key is made in the token and stays there; the CA certifies that it may sign OCSP answers and nothing else
     (profile ocsp-signer, 30 days). Renew it in time: keys of certificates that have expired are destroyed then.
     """
-    speaker = _Speaker.of(config_path, issuer, token, certificate)
+    speaker = Speaker.of(config_path, issuer, token, certificate)
     out = speaker.certificate
     if out.exists() and not renew:
         raise StationError(f"{out} is there already; add --renew for a new key and a new certificate")
@@ -189,7 +124,7 @@ def init_command(  # noqa: PLR0913 (one option each)
         click.echo("next: start 'station ca ocsp serve' again, and presign again")
 
 
-async def _delegate(speaker: _Speaker, kind: KeyKind) -> tuple[x509.Certificate, int]:
+async def _delegate(speaker: Speaker, kind: KeyKind) -> tuple[x509.Certificate, int]:
     config, place = speaker.config, speaker.place
     with open_journal(config) as journal, ExitStack() as opened:
         own = opened.enter_context(speaker.open_token(writable=True))
@@ -199,7 +134,12 @@ async def _delegate(speaker: _Speaker, kind: KeyKind) -> tuple[x509.Certificate,
             opened.callback(signing.close)
         authority = await Authority.open(signing, issuer=place.issuer, rules=rules_of(place.tokens))
         now = datetime.now(UTC)
-        made = await delegate(authority, journal, own, station_id=config.station.id, now=now, kind=kind)
+        profile = Profile.load(PROFILE)
+        if place.pss or scheme_of(place.issuer).pss:
+            profile = replace(profile, rsa_pss=True)
+        made = await delegate(
+            authority, journal, own, station_id=config.station.id, now=now, kind=kind, profile=profile
+        )
         with journal.reader() as reader:
             expired = [
                 record.certificate
@@ -245,7 +185,7 @@ def presign_command(  # noqa: PLR0913 (one option each)
     request that it answers. Run it again, from a timer and after a revocation: what still says the right thing and is
     valid long enough is left alone. It can be broken off at any moment.
     """
-    speaker = _Speaker.of(config_path, issuer, token, certificate)
+    speaker = Speaker.of(config_path, issuer, token, certificate)
     began = datetime.now(UTC)
     with _bar(as_json=as_json) as watch:
         progress = asyncio.run(_presign(speaker, Path(folder), (valid, renew_within), watch))
@@ -257,7 +197,7 @@ def presign_command(  # noqa: PLR0913 (one option each)
 
 
 async def _presign(
-    speaker: _Speaker, folder: Path, spans: tuple[timedelta, timedelta], watch: Callable[[Progress], None]
+    speaker: Speaker, folder: Path, spans: tuple[timedelta, timedelta], watch: Callable[[Progress], None]
 ) -> Progress:
     with Records(speaker.config) as records:
         serials = [*records.recorded(speaker.issuer)]
@@ -316,7 +256,7 @@ def serve_command(  # noqa: PLR0913 (one option each)
     another CA 'unauthorized'.
     """
     host, port = _address(address)
-    speaker = _Speaker.of(config_path, issuer, token, certificate)
+    speaker = Speaker.of(config_path, issuer, token, certificate)
     folder = None if presigned is None else PresignedFolder(Path(presigned), speaker.issuer)
     application = partial(OcspApplication, path=path, max_age=max_age)
     number = asyncio.run(_serve(speaker, (host, port), folder, valid, application))
@@ -325,7 +265,7 @@ def serve_command(  # noqa: PLR0913 (one option each)
 
 
 async def _serve(
-    speaker: _Speaker,
+    speaker: Speaker,
     address: tuple[str, int],
     presigned: PresignedFolder | None,
     valid: timedelta,
@@ -343,37 +283,6 @@ async def _serve(
             )
             told = f"answering at http://{address[0]}:{listening.getsockname()[1]}"
             return await serve(application(answering), listening, ready=lambda: click.echo(told))
-
-
-class _Units:
-    """Whether a unit's certificate is on record, while the station writes to its manifest."""
-
-    def __init__(self, config: Config, issuer: x509.Certificate) -> None:
-        self._config = config
-        self._issuer = issuer
-        self._records: Records | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._close()
-
-    def _close(self) -> None:
-        if self._records is not None:
-            self._records.__exit__(None, None, None)
-            self._records = None
-
-    def has(self, serial: int) -> bool:
-        for _ in range(2):
-            if self._records is None:
-                self._records = Records(self._config)
-            try:
-                return self._records.has_unit(serial, self._issuer)
-            except StationError as error:
-                self._close()  # most likely the station began to write to what was read as it lay: look again
-                fault = error
-        raise OcspError(f"the manifest can't be read: {fault}", code=fault.code)
 
 
 def _address(text: str) -> tuple[str, int]:

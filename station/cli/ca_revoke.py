@@ -1,10 +1,11 @@
 """``station ca revoke``, ``ca hold``, ``ca release`` and ``ca revoked``."""
 
+import functools
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import click
 
@@ -17,8 +18,6 @@ from station.config import Config, load
 from station.crl_places import issuers_of
 from station.errors import StationError
 
-Function = TypeVar("Function", bound=Callable[..., Any])
-
 _REASONS: Final = [reason.text for reason in FINAL]
 _TOLD: Final = "OCSP answers tell it from now on, revocation lists with 'station ca crl publish'"
 _SHOWN: Final = 20
@@ -28,10 +27,10 @@ _SHOWN: Final = 20
 class _Choice:
     """Which certificates a command line means."""
 
-    serials: tuple[str, ...]
-    unit: str | None
-    order: str | None
-    batch: str | None
+    serials: tuple[str, ...] = ()
+    unit: str | None = None
+    order: str | None = None
+    batch: str | None = None
     void: bool = False
     unknown: bool = False
 
@@ -66,22 +65,40 @@ class _Choice:
         return Found(Target(serial), "not on record")
 
 
-def _chosen(function: Function) -> Function:
-    """Add what chooses certificates."""
+_CHOICE: Final = tuple(field.name for field in fields(_Choice))
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """What the three commands are told alike."""
+
+    choice: _Choice
+    config_path: str
+    yes: bool
+    dry_run: bool
+    as_json: bool
+
+
+def _on_certificates(function: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that the three commands share; the function gets what they say as one ``_Task``."""
+
+    @functools.wraps(function)
+    def packed(*, config_path: str, yes: bool, dry_run: bool, as_json: bool, **more: Any) -> None:  # noqa: ANN401 - click's
+        choice = _Choice(**{name: more.pop(name) for name in _CHOICE if name in more})
+        function(_Task(choice, config_path, yes, dry_run, as_json), **more)
+
     for option in (
+        json_option("Write one JSON object: the serial numbers, and which were so already."),
+        click.option("--dry-run", is_flag=True, help="Only show which certificates they are."),
+        click.option("--yes", is_flag=True, help="Don't ask, where there is more than one certificate."),
         click.option("--batch", metavar="NAME", help="All certificates of a batch of 'ca sign-batch'."),
         click.option("--order", metavar="NAME", help="All certificates of a production order."),
         click.option("--unit", metavar="ID", help="The certificates of a unit: product serial or hardware id."),
         click.argument("serials", nargs=-1, metavar="[SERIAL]..."),
         config_option,
     ):
-        function = option(function)
-    return function
-
-
-_yes_option = click.option("--yes", is_flag=True, help="Don't ask, where there is more than one certificate.")
-_dry_option = click.option("--dry-run", is_flag=True, help="Only show which certificates they are.")
-_json = json_option("Write one JSON object: the serial numbers, and which were so already.")
+        packed = option(packed)
+    return packed
 
 
 @click.command(
@@ -93,87 +110,41 @@ _json = json_option("Write one JSON object: the serial numbers, and which were s
         "station ca revoke --batch 2026-07 --reason cessationOfOperation --dry-run",
     ],
 )
-@_chosen
+@_on_certificates
 @click.option("--void", is_flag=True, help="All certificates that were given up: signed or perhaps signed, not used.")
 @click.option("--reason", type=click.Choice(_REASONS), required=True, help="Why (RFC 5280 5.3.1).")
 @click.option("--date", "since", metavar="DATE", help="Since when it is not to be trusted; revoked is it from now on.")
 @click.option("--unknown", is_flag=True, help="Revoke a serial number that is not on record.")
-@_yes_option
-@_dry_option
-@_json
-def revoke_command(  # noqa: PLR0913 (one option each)
-    *,
-    config_path: str,
-    serials: tuple[str, ...],
-    unit: str | None,
-    order: str | None,
-    batch: str | None,
-    void: bool,
-    reason: str,
-    since: str | None,
-    unknown: bool,
-    yes: bool,
-    dry_run: bool,
-    as_json: bool,
-) -> None:
+def revoke_command(task: _Task, *, reason: str, since: str | None) -> None:
     """Revoke certificates, for good.
 
     The act is on record in the CA's journal when the command ends, and is never deleted. With --date the list says
     since when the key may have been in wrong hands. A certificate on hold is revoked from the date of its hold on.
     """
     since_date = None if since is None else parse_date(since)
-    choice = _Choice(serials, unit, order, batch, void, unknown)
 
     def act(journal: CaJournal, revoker: bytes, targets: Sequence[Target]) -> Outcome:
         return revoke(journal, revoker, targets, Reason.parse(reason), invalid_since=since_date)
 
-    _carry_out("revoked", choice, act, config_path, yes=yes, dry_run=dry_run, as_json=as_json)
+    _carry_out("revoked", task, act)
 
 
 @click.command("hold", cls=Command, examples=["station ca hold --unit SN000017"])
-@_chosen
-@_yes_option
-@_dry_option
-@_json
-def hold_command(  # noqa: PLR0913 (one option each)
-    *,
-    config_path: str,
-    serials: tuple[str, ...],
-    unit: str | None,
-    order: str | None,
-    batch: str | None,
-    yes: bool,
-    dry_run: bool,
-    as_json: bool,
-) -> None:
+@_on_certificates
+def hold_command(task: _Task) -> None:
     """Put certificates on hold.
 
     They count as revoked (certificateHold) until 'station ca release' ends the hold, or 'station ca revoke' makes it
     final.
     """
-    choice = _Choice(serials, unit, order, batch)
-    _carry_out("put on hold", choice, hold, config_path, yes=yes, dry_run=dry_run, as_json=as_json)
+    _carry_out("put on hold", task, hold)
 
 
 @click.command("release", cls=Command, examples=["station ca release --unit SN000017"])
-@_chosen
-@_yes_option
-@_dry_option
-@_json
-def release_command(  # noqa: PLR0913 (one option each)
-    *,
-    config_path: str,
-    serials: tuple[str, ...],
-    unit: str | None,
-    order: str | None,
-    batch: str | None,
-    yes: bool,
-    dry_run: bool,
-    as_json: bool,
-) -> None:
+@_on_certificates
+def release_command(task: _Task) -> None:
     """End a hold: the certificates are good again."""
-    choice = _Choice(serials, unit, order, batch)
-    _carry_out("released", choice, release, config_path, yes=yes, dry_run=dry_run, as_json=as_json)
+    _carry_out("released", task, release)
 
 
 @click.command("revoked", cls=Command, examples=["station ca revoked", "station ca revoked --pending --json"])
@@ -237,30 +208,21 @@ def pending_voids(config: Config) -> list[Found]:
     return [one for one in found if one.target.serial not in revoked]
 
 
-def _carry_out(  # noqa: PLR0913 (what the three commands share)
-    done: str,
-    choice: _Choice,
-    act: Callable[[CaJournal, bytes, Sequence[Target]], Outcome],
-    config_path: str,
-    *,
-    yes: bool,
-    dry_run: bool,
-    as_json: bool,
-) -> None:
+def _carry_out(done: str, task: _Task, act: Callable[[CaJournal, bytes, Sequence[Target]], Outcome]) -> None:
     """Find the certificates, ask, act, and tell."""
-    config = load(Path(config_path))
-    found = list({one.target.serial: one for one in choice.find(config)}.values())
+    config = load(Path(task.config_path))
+    found = list({one.target.serial: one for one in task.choice.find(config)}.values())
     issuers = issuers_of(config)
     of_revoker: dict[bytes, list[Target]] = {}
     for one in found:
         of_revoker.setdefault(revoker_of(one.issued_by(issuers)), []).append(one.target)
-    if dry_run:
-        _show(found, as_json=as_json)
+    if task.dry_run:
+        _show(found, as_json=task.as_json)
         return
     if not found:
         click.echo("there is no such certificate: nothing is to be done")
         return
-    if len(found) > 1 and not yes:
+    if len(found) > 1 and not task.yes:
         _ask(done, found)
     with open_journal(config) as journal:
         outcomes = [act(journal, revoker, targets) for revoker, targets in of_revoker.items()]
@@ -268,7 +230,7 @@ def _carry_out(  # noqa: PLR0913 (what the three commands share)
         tuple(serial for one in outcomes for serial in one.done),
         tuple(serial for one in outcomes for serial in one.unchanged),
     )
-    if as_json:
+    if task.as_json:
         print_json(
             {
                 "done": [f"{serial:032x}" for serial in outcome.done],

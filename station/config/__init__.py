@@ -1,15 +1,16 @@
 """``station.toml``: what it may say, where its mistakes are, and how a new one is made.
 
-Open first: ``sections.py``, what each section means and what is refused. ``section.py`` reads with
-``hsm.toml``, which finds the line number of a mistake; ``folder.py`` makes the folder of a new line.
+Open first: ``sections.py``, what the file means and what is refused; ``ca.py``, ``issuers.py`` and ``crl.py`` are the
+sections of the CA. ``section.py`` reads with ``hsm.toml``, which finds the line number of a mistake; ``folder.py``
+makes the folder of a new line.
 """
 
+from station.config.ca import CaSection, profiles
 from station.config.crl import CrlSection, span
 from station.config.issuers import IssuerSection, TokensSection
 from station.config.sections import (
     BAUD_RATES,
     MAX_REHEARSAL_BOARDS,
-    CaSection,
     Config,
     OrderSection,
     ProductSection,
@@ -18,7 +19,6 @@ from station.config.sections import (
     StationSection,
     load,
     problems,
-    profiles,
 )
 
 __all__ = [

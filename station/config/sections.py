@@ -8,18 +8,16 @@ and ports are there: that is the work of ``station check``. ``docs/configuration
 import difflib
 import os
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from importlib import resources
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Final
 from urllib.parse import urlsplit
 
 from firmware_tools.provisioning_group import Locks
-from hsm import TokenUri, UriError
+from station.config.ca import CaSection, read_ca
 from station.config.crl import CrlSection, read_crl_section
-from station.config.issuers import IssuerSection, TokensSection, read_issuer, read_tokens
+from station.config.issuers import IssuerSection, read_issuer
 from station.config.section import Document, Section, nearest, parse
 from station.errors import ConfigError
 
@@ -74,8 +72,6 @@ _USB_PATH = re.compile(r"\d+-\d+(?:\.\d+)*(?::\d+\.\d+(?:\+\d+)?)?")
 """Bus, chain of hub ports and, for a board with several, the interface, as
 ``station.ports.uevent`` names it: ``1-1.4.2:1.0``."""
 
-_ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-
 
 @dataclass(frozen=True, slots=True)
 class StationSection:
@@ -90,31 +86,6 @@ class StationSection:
     """Bytes of all transcripts together."""
     new_units_per_minute: int = NEW_UNITS_PER_MINUTE
     """New boards that may come into one slot in a minute; virtual boards may come as fast as they like."""
-
-
-@dataclass(frozen=True, slots=True)
-class CaSection:
-    """Who signs."""
-
-    token: str
-    """PKCS#11 URI (RFC 7512) of the token with the issuing key."""
-    certificate: Path
-    """The issuing CA's certificate (PEM)."""
-    root: Path
-    """The root's certificate (PEM)."""
-    profile: str
-    """Name of a profile of ``hsm.profiles``, or the path of a TOML file."""
-    environment: Mapping[str, str]
-    """What the PKCS#11 module needs in its environment."""
-    journal: Path = Path("ca/ca.db")
-    """The CA's journal: what it signs besides the units' certificates, and what it revokes."""
-    tokens: TokensSection = field(default_factory=lambda: TokensSection(()))
-    """The token, and further ones that hold the same key."""
-
-    @property
-    def signatures(self) -> Path:
-        """Folder where each signature is counted, beside the journal."""
-        return self.journal.parent / "signatures"
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,12 +181,6 @@ def problems(path: Path) -> list[ConfigError]:
     return document.problems
 
 
-def profiles() -> list[str]:
-    """Return the names of the certificate profiles that come with the project."""
-    folder = resources.files("hsm") / "profiles"
-    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
-
-
 def _open(path: Path) -> Document:
     try:
         text = path.read_text(encoding="utf-8-sig")  # editors on Windows begin a file with a byte order mark
@@ -234,7 +199,7 @@ def _read(document: Document, path: Path) -> Config:
     """Read every section; what is wrong is collected in ``document.problems``, and the value then means nothing."""
     folder = path.absolute().parent
     top = document.top
-    ca = _ca(top.section("ca", example='token = "pkcs11:…"'), folder)
+    ca = read_ca(top.section("ca", example='token = "pkcs11:…"'), folder)
     config = Config(
         path=path.absolute(),
         station=_station(top.section("station", example="id = 1"), folder),
@@ -264,49 +229,6 @@ def _station(section: Section, folder: Path) -> StationSection:
     )
     section.close()
     return value
-
-
-def _ca(section: Section, folder: Path) -> CaSection:
-    token = section.text("token", example='"pkcs11:token=intermediate?pin-source=file:/etc/station/pin"', limit=4096)
-    if token:
-        try:
-            TokenUri.parse(token)
-        except UriError as error:
-            section.complain("token", str(error))
-    profile = section.text("profile", "idevid", limit=4096)
-    if "/" in profile or profile.endswith(".toml"):
-        profile = str(folder / profile)
-    elif profile and profile not in (known := profiles()):
-        section.complain("profile", f"unknown profile '{profile}'; {nearest(profile, known)}")
-    value = CaSection(
-        token=token,
-        certificate=folder / section.text("certificate", "ca/intermediate.pem", limit=4096),
-        root=folder / section.text("root", "ca/root.pem", limit=4096),
-        profile=profile,
-        environment=_environment(section, folder),
-        journal=folder / section.text("journal", "ca/ca.db", limit=4096),
-        tokens=read_tokens(section, token),
-    )
-    section.close()
-    return value
-
-
-def _environment(section: Section, folder: Path) -> Mapping[str, str]:
-    """Read the environment of the PKCS#11 module.
-
-    A value with a slash in it, and neither a slash at its front nor a colon anywhere, is a path relative to the file
-    (``"tokens/softhsm2.conf"``, ``"./yubihsm_pkcs11.conf"``). Every other value is passed on as it stands. The rule
-    does not look at the disk: the same file always means the same.
-    """
-    table = section.table("environment")
-    values = {}
-    for name in table.names():
-        if not _ENVIRONMENT_NAME.fullmatch(name):
-            table.complain(name, f"'{name}' can't be the name of an environment variable; write letters, digits and _")
-        text = table.text(name, "", limit=4096)
-        is_relative = "/" in text and not text.startswith("/") and ":" not in text
-        values[name] = str(folder / text) if is_relative else text
-    return MappingProxyType(values)
 
 
 def _order(section: Section) -> OrderSection:

@@ -65,7 +65,7 @@ class CrlSchedule:
         self._config = config
         keys = {authority.issuer: authority.key for authority in authorities}
         self._places = [
-            (CrlIssuer(place.issuer, keys[place.issuer], place.policy), place.folder)
+            (place.signing(keys[place.issuer]), place.folder)
             for place in crl_places(config, section.directory)
             if place.issuer in keys
         ]

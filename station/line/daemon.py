@@ -29,6 +29,7 @@ from station.config import Config, RehearsalSection, SlotConfig
 from station.config.certificates import load_certificate, load_issuer
 from station.errors import ConfigError, LinkError, StationError
 from station.events import SlotState, Summary, Watch, ignore
+from station.key_holders import KeyHolders
 from station.line.crl_schedule import CrlSchedule
 from station.line.sd_notify import notify, watchdog_interval
 from station.line.slot_worker import SlotWorker
@@ -92,7 +93,10 @@ async def opened(config: Config) -> AsyncIterator[Workshop]:
         if finding.level is Level.FAIL:  # or each board would fail, one by one
             raise ConfigError(f"{name}: {finding.text}; {finding.advice}", code="config.issuer_not_valid")
     profile = Profile.load(config.ca.profile)
-    with closing(Manifest.open(config.station.manifest)) as manifest:
+    with (
+        closing(Manifest.open(config.station.manifest)) as manifest,
+        closing(KeyHolders.of_the_ca(config.ca.journal)) as ca_holder,
+    ):
         await manifest.open_order(order_terms(config, profile))
         async with opened_issuers(config) as issuers:
             yield Workshop(
@@ -103,6 +107,7 @@ async def opened(config: Config) -> AsyncIterator[Workshop]:
                 order=config.order,
                 station_id=config.station.id,
                 issuers=issuers,
+                ca_holder=ca_holder,
             )
 
 

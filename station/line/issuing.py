@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from hsm import Authority, Csr, IssuanceError, LintedTbs, LintError, new_serial
 from hsm.revocation import shard_of
-from station.errors import DeviceError, ManifestError
+from station.errors import DeviceError, ManifestError, UnitRefused
 from station.line.policy import Party
 from station.line.workshop import Workshop
 from station.manifest import Intent, IssuanceRecord, RecordedCertificate, UnitRecord
@@ -54,6 +54,7 @@ class UnitIssuance:
 
         Raises:
             HsmError: the token, or the rules of the CA; where ``recovery`` says so it may be called again later.
+            UnitRefused: ``unit.key_certified``: the CA's journal has a certificate for the board's key.
             StationError: the manifest or the board.
         """
         manifest = self._shop.manifest
@@ -81,6 +82,14 @@ class UnitIssuance:
 
     async def _issue_anew(self) -> RecordedCertificate:
         shop, drafts = self._shop, list[LintedTbs]()
+        if (holder := shop.ca_holder(self._csr.spki_sha256)) is not None:
+            raise UnitRefused(
+                f"{self._unit.hardware_id} shows a key that the CA certified before, and not for a unit: {holder}",
+                code="unit.key_certified",
+                operator="The CA made a certificate for this board's key before. Put the board aside and call the "
+                "security officer.",
+                spki_sha256=self._csr.spki_sha256,
+            )
         authority = self.signing = shop.signers.choose(profile=shop.profile.name, order=self._unit.order)
 
         def draft(product_serial: str) -> LintedTbs:

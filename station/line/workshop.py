@@ -49,6 +49,8 @@ class Workshop:
     """First byte of the certificate serials made here, 1 to 127."""
     issuers: Issuers | None = None
     """Where several CAs sign: who signs what. None: ``authority`` signs everything."""
+    ca_holder: Callable[[bytes], str | None] = lambda _: None
+    """Tells which certificate the CA made for a key (SHA-256 of its SubjectPublicKeyInfo) besides those of units."""
     claims: Claims = field(default_factory=Claims)
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 

@@ -46,7 +46,7 @@ def main(folder: Path, kind: KeyKind, cores: int, count: int, turns: int) -> Non
     found: dict[str, list[float]] = {}
     with (
         TemporaryDirectory(dir=_MEMORY if os.access(_MEMORY, os.W_OK) else folder) as files,
-        temporary_ca(folder, intermediate_kind=kind) as ca,
+        temporary_ca(folder, intermediate_kind=kind, counts=folder / "counts") as ca,
     ):
         requests = Path(files) / "requests"
         requests.mkdir()

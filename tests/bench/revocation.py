@@ -42,17 +42,19 @@ def measure(work: Path, effort: Effort, say: Callable[[str], None]) -> Iterator[
     say(f"revocation: {certificates} certificates, presigned answers about them")
     made = _child("prepare", config, certificates)
     yield Figure("answers signed ahead", made["presigned"], "1/s", note="station ca ocsp presign, each a file")
-    rates: dict[str, list[float]] = {name: [] for name in ("http", *STEPS)}
+    rates: dict[str, list[float]] = {name: [] for name in ("get", "post", *STEPS)}
     requests = [bytes.fromhex(text) for text in made["requests"]]
     with _responder(config, work / "ocsp") as port:
-        asyncio.run(_ask(port, requests))  # each file is read once
+        asyncio.run(_ask(port, requests, _get))  # each file is read once
         for turn in range(turns):
             say(f"revocation: turn {turn + 1} of {turns}")
-            rates["http"].append(asyncio.run(_ask(port, requests * effort.choose(1, 5, 10))))
+            for name, form in (("get", _get), ("post", _post)):
+                rates[name].append(asyncio.run(_ask(port, requests * effort.choose(1, 5, 10), form)))
             measured = _child("rates", config, certificates)
             for name in STEPS:
                 rates[name].append(measured[name])
-    yield _figure("OCSP answers a second, presigned, over HTTP", rates["http"], at_least=MIN_ANSWERS)
+    yield _figure("OCSP answers a second, presigned, over HTTP with GET", rates["get"], at_least=MIN_ANSWERS)
+    yield _figure("the same with POST", rates["post"], at_least=MIN_ANSWERS)
     yield _figure("the same without HTTP", rates["core"], note="request to answer, the journal asked each time")
     yield _figure("signed on demand, with a nonce", rates["nonce"], note="counted in a journal, signed, verified")
     yield _figure("the token alone, C_Sign in a tight loop", rates["sign"], note="python-pkcs11, P-256")
@@ -98,18 +100,27 @@ def _responder(config: Path, presigned: Path) -> Iterator[int]:
             responder.wait()
 
 
-async def _ask(port: int, requests: Sequence[bytes]) -> float:
+def _get(request: bytes) -> bytes:
+    return b"GET /" + base64.b64encode(request) + b" HTTP/1.1\r\nHost: bench\r\n\r\n"
+
+
+def _post(request: bytes) -> bytes:
+    head = b"POST / HTTP/1.1\r\nHost: bench\r\nContent-Type: application/ocsp-request\r\nContent-Length: %d\r\n\r\n"
+    return head % len(request) + request
+
+
+async def _ask(port: int, requests: Sequence[bytes], form: Callable[[bytes], bytes]) -> float:
     """Return answers a second."""
-    paths = [base64.b64encode(request) for request in requests]
+    asked = [form(request) for request in requests]
     began = time.monotonic()
-    await asyncio.gather(*(_connection(port, paths[number::CONNECTIONS]) for number in range(CONNECTIONS)))
+    await asyncio.gather(*(_connection(port, asked[number::CONNECTIONS]) for number in range(CONNECTIONS)))
     return len(requests) / (time.monotonic() - began)
 
 
-async def _connection(port: int, paths: Sequence[bytes]) -> None:
+async def _connection(port: int, requests: Sequence[bytes]) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    for path in paths:
-        writer.write(b"GET /" + path + b" HTTP/1.1\r\nHost: bench\r\n\r\n")
+    for request in requests:
+        writer.write(request)
         head = (await reader.readuntil(b"\r\n\r\n")).lower()
         if not head.startswith(b"http/1.1 200") or b"no-store" in head:
             raise BenchError(f"the responder said {head.splitlines()[0].decode()}")

@@ -13,8 +13,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
+from pkcs11.exceptions import MechanismInvalid
 
-from hsm import Authority, Profile
+from hsm import Authority, Profile, TokenError
 from hsm.batch import CHUNK, CHUNK_LEAST, Batch, End, request_files
 from hsm.bundles import Form
 from hsm.issuing import Desk
@@ -163,6 +164,29 @@ async def test_intents_of_a_run_that_died_are_signed_as_they_were(desk, folder):
     with JournalReader(desk.journal.path) as reader:
         assert reader.by_serial(intent.serial).tries == 2
         assert not list(reader.open_intents())
+
+
+async def test_what_a_chunk_has_signed_is_recorded_though_the_token_fails_in_it(desk, folder, ca):
+    fill(folder, 5)
+    anchor = ca.signer._worker.anchor
+    real, asked = anchor.port.sign, []
+
+    def fails_at_the_third(found, request):
+        asked.append(request)
+        if len(asked) == 3:
+            raise MechanismInvalid
+        return real(found, request)
+
+    anchor.port.sign = fails_at_the_third
+    told = []
+    with pytest.raises(TokenError):
+        await Batch(desk, folder.parent / "out", tell=told.append).sign(request_files(folder))
+    assert ends(told) == {End.SIGNED: 2}
+    assert len(list((folder.parent / "out").iterdir())) == 2
+    anchor.port.sign = real
+    assert ends(await sign(desk, folder)) == {End.DONE_BEFORE: 2, End.SIGNED: 3}
+    with JournalReader(desk.journal.path) as reader:
+        assert reader.signatures() == {"certificate": 8}  # three of them were intended twice
 
 
 async def test_fields_of_single_requests_are_used(desk, folder):

@@ -83,9 +83,9 @@ def test_a_whole_file_is_a_plan(tmp_path):
         (
             'key = "p256"',
             'key = "rsa2048"',
-            "'rsa2048' is no key for this mode; take one of rsa4096, p384, p256",
+            "'rsa2048' is no key for this step; take one of rsa4096, p384, p256",
         ),
-        ('key = "p256"', 'key = "ed25519"', "x.toml:13: 'ed25519' is no key for this mode"),
+        ('key = "p256"', 'key = "ed25519"', "x.toml:13: 'ed25519' is no key for this step"),
         ("years = 20", "years = 9", "x.toml:15: 'years' in [[step]] is 9; write a number from 10 to 20"),
         ("years = 20", "years = 21", "x.toml:15: 'years' in [[step]] is 21; write a number from 10 to 20"),
         ("years = 20", 'not_after = "2050"', 'x.toml:15: not_after is "99991231235959Z" (no end)'),
@@ -197,3 +197,43 @@ def test_a_file_that_is_not_there_is_one_line(tmp_path):
 )
 def test_years_end_a_second_before_they_are_over(years, start, end):
     assert Lifetime(years).end(start) == end
+
+
+PAA = """\
+[[step]]
+mode = "root"
+profile = "matter-paa"
+token = "root"
+label = "paa"
+key = "p256"
+subject = { CN = "Acme PAA", VID = "FFF1" }
+not_after = "99991231235959Z"
+certificate = "paa.pem"
+"""
+
+
+def test_subject_of_a_profile_has_the_profiles_own_attributes_by_name(tmp_path):
+    step = load(tmp_path, HEAD, PAA).steps[0]
+    assert step.subject.rfc4514_string() == "1.3.6.1.4.1.37244.2.1=FFF1,CN=Acme PAA"
+    assert (step.profile.name, step.limits.pathlen) == ("matter-paa", 1)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "line"),
+    [
+        ('"FFF1"', '"fff1"', "x.toml:15: VID has to be [0-9A-F]{4}, not 'fff1'"),
+        (
+            'VID = "FFF1"',
+            'VID = "FFF1", PID = "8000"',
+            "has these attributes, in this order: CN, VID (may be left out)",
+        ),
+        ('CN = "Acme PAA", ', "", "has these attributes, in this order: CN, VID (may be left out)"),
+        ('"p256"', '"p384"', "x.toml:14: 'p384' is no key for this step; take one of p256"),
+        ('"matter-paa"', '"matter-pai"', "x.toml:11: profile 'matter-pai' is not that of a root"),
+        ('"matter-paa"', '"matter-dac"', "x.toml:11: profile 'matter-dac' is not that of a root"),
+        ('"matter-paa"', '"matter"', "x.toml:11: there is no profile 'matter'"),
+        ('profile = "matter-paa"', "", "x.toml:15: unknown attribute 'VID'"),
+    ],
+)
+def test_step_that_does_not_fit_its_profile_is_refused_with_its_line(tmp_path, before, after, line):
+    assert line in complaint(tmp_path, HEAD, changed(PAA, before, after))

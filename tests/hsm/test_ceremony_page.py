@@ -1,5 +1,6 @@
 """Every example of docs/ceremony.md is done, in the page's order and in one folder; others judge what it makes."""
 
+import asyncio
 import datetime as dt
 import re
 import subprocess
@@ -12,9 +13,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from hsm import KeyKind, TokenUri
+from hsm import Authority, Csr, KeyKind, LintError, Profile, TokenUri, find_key, new_serial
 from hsm.ceremony import Plan, TokenChoice, load_plan, run_ceremony, verify_transcript
 from hsm.ceremony.plan_file import _Reader, _refusal
+from hsm.testing import make_csr, open_signer
 from hsm.toml import Document
 from softhsm import make_tokens
 
@@ -97,6 +99,10 @@ def folder(tmp_path_factory):
     return work
 
 
+def load_certificate(path):
+    return x509.load_pem_x509_certificate(path.read_bytes())
+
+
 def load_key(path):
     content = path.read_bytes()
     if b"REQUEST" in content:
@@ -143,6 +149,7 @@ PATHS = {
     "new with old": ("acme-root.pem", [], "acme-root-new-with-old.pem"),
     "old with new": ("acme-root-2.pem", ["acme-root-old-with-new.pem"], "acme-line-1.pem"),
     "signed elsewhere": ("initech-root.pem", [], "initech-devices-1.pem"),
+    "Matter's": ("acme-paa.pem", [], "acme-pai-8000.pem"),
 }
 
 
@@ -166,9 +173,6 @@ def test_without_the_link_the_path_is_not_accepted(folder):
 @pytest.fixture(scope="module")
 def globex(folder):
     """Return what signs as the tenant does, with the key in its token."""
-    from hsm import find_key  # noqa: PLC0415
-    from hsm.testing import open_signer  # noqa: PLC0415
-
     issuer = x509.load_pem_x509_certificate((folder / "globex.pem").read_bytes())
     softhsm = make_tokens(folder.parent / "hsm", ["globex"])
 
@@ -227,6 +231,38 @@ def test_a_leaf_outside_the_tenants_names_is_refused(folder, globex, subject, na
 def test_a_leaf_outside_the_tenants_usages_is_refused(folder, globex):
     leaf = globex("CN=mail,O=Globex", usage=x509.ExtendedKeyUsageOID.EMAIL_PROTECTION)
     assert "unsuitable certificate purpose" in verify_leaf(folder, leaf, "-purpose", "smimesign", exit_code=2)
+
+
+DAC_FIELDS = {"product_serial": "SN1", "vendor_id": "FFF1", "product_id": "8000"}
+
+
+@pytest.fixture(scope="module")
+def pai(folder):
+    """Return the page's PAI, open to issue DACs."""
+    softhsm = make_tokens(folder.parent / "hsm", ["acme-pai"])
+    above = [load_certificate(folder / name) for name in ("acme-pai-8000.pem", "acme-paa.pem")]
+    with open_signer(softhsm, "acme-pai") as signer:
+        yield asyncio.run(Authority.open(signer, issuer=above[0], chain=above[1:]))
+
+
+def draft_dac(pai, **fields):
+    public = Csr.parse(make_csr()).public_key
+    now = dt.datetime.now(dt.UTC)
+    return pai.draft(Profile.load("matter-dac"), public, fields=DAC_FIELDS | fields, serial=new_serial(1), now=now)
+
+
+def test_openssl_accepts_a_dac_below_the_pages_pai(folder, pai):
+    dac = folder.parent / "dac.pem"
+    certificate = x509.load_der_x509_certificate(asyncio.run(pai.issue(draft_dac(pai))))
+    dac.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    chain = ("-untrusted", folder / "acme-pai-8000.pem")
+    openssl("verify", "-x509_strict", "-no-CApath", "-CAfile", folder / "acme-paa.pem", *chain, dac)
+
+
+def test_dac_of_another_vendor_is_refused_below_the_pages_pai(pai):
+    with pytest.raises(LintError) as caught:
+        draft_dac(pai, vendor_id="FFF2")
+    assert caught.value.code == "subject.vid.differs"
 
 
 def test_openssl_and_gnutls_refuse_what_the_root_revoked(folder, tmp_path):

@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from hsm import CeremonyError, KeyMissing, KeyUnfit, TokenUri, find_key, read_facts
+from hsm import CeremonyError, KeyMissing, KeyUnfit, Signer, TokenUri, find_key, read_counts, read_facts
 from hsm.ceremony import TokenChoice, load_plan, run_ceremony, undo_killed, verify_transcript
 from hsm.ceremony.transcript import Transcript
 from hsm.key_store import BACKED_UP, label_taken
@@ -73,6 +73,25 @@ token = "safe"
 """
 
 
+REQUEST = """
+[[step]]
+mode = "request"
+token = "line"
+label = "line-2"
+key = "p256"
+subject = { O = "Acme", CN = "Line 2" }
+request = "line-2.csr"
+"""
+
+CRL = """
+[[step]]
+mode = "crl"
+issuer = "root.pem"
+days = 180
+crl = "root.crl"
+"""
+
+
 @pytest.fixture
 def tokens(tmp_path):
     return make_tokens(tmp_path / "hsm", TOKENS)
@@ -120,6 +139,17 @@ def test_it_leaves_certificates_and_a_transcript_and_nothing_else(tokens, folder
         "x.transcript.jsonl",
     ]
     read(folder / "line.pem").verify_directly_issued_by(read(folder / "root.pem"))
+
+
+def test_each_signature_of_a_ceremony_is_one_line_of_its_transcript(tokens, folder, tmp_path, monkeypatch):
+    """Ceremonies are not counted with the line's signatures; this is what stands in for the count."""
+    login = Signer.open
+    monkeypatch.setattr(Signer, "open", lambda *uri, **options: login(*uri, **options, counts=tmp_path / "counts"))
+    done = run_ceremony(plan_of(tokens, folder, KEPT_ROOT, LINE, BACKUP, DRILL, REQUEST, CRL))
+    said = [line["what"] for line in entries(done.transcript) if line["event"] == "sign"]
+    counts = read_counts(tmp_path / "counts").values()
+    assert sum(one.signatures for one in counts) == len([what for what in said if what != "challenge"]) == 5
+    assert sum(one.probes for one in counts) == said.count("challenge") == 2
 
 
 def test_the_transcript_says_who_what_and_where(tokens, folder):
@@ -476,3 +506,44 @@ def test_a_drill_on_a_token_without_the_key_fails(tokens, folder):
 def test_tokens_of_a_rehearsal_can_be_made_by_name(tmp_path):
     choices = ceremony_tokens(tmp_path, ["one", "two"])
     assert [choice.uri.token for choice in choices.values()] == ["one", "two"]
+
+
+PAA = """
+[[step]]
+mode = "root"
+profile = "matter-paa"
+token = "root"
+label = "paa"
+key = "p256"
+subject = { CN = "Acme PAA", VID = "FFF1" }
+years = 20
+certificate = "paa.pem"
+"""
+
+PAI = """
+[[step]]
+mode = "intermediate"
+profile = "matter-pai"
+issuer = "paa.pem"
+token = "line"
+label = "pai"
+key = "p256"
+subject = { CN = "Acme PAI", VID = "FFF1" }
+years = 10
+crl_urls = ["http://pki.acme.example/paa.crl"]
+certificate = "pai.pem"
+"""
+
+
+def test_intermediate_that_breaks_the_rules_of_its_profile_is_not_signed_and_all_is_undone(tokens, folder):
+    with pytest.raises(CeremonyError) as caught:
+        run_ceremony(plan_of(tokens, folder, PAA, PAI.replace("FFF1", "FFF2")))
+    assert caught.value.code == "subject.vid.differs"
+    assert not (folder / "paa.pem").exists()
+    assert labels(tokens, "paa", "pai") == []
+
+
+def test_profile_lets_the_file_say_where_the_list_of_the_issuer_is(tokens, folder):
+    run_ceremony(plan_of(tokens, folder, PAA, PAI))
+    points = read(folder / "pai.pem").extensions.get_extension_for_class(x509.CRLDistributionPoints).value
+    assert points[0].full_name[0].value == "http://pki.acme.example/paa.crl"

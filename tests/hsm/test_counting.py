@@ -1,5 +1,6 @@
 """The signer's count of signatures: never too low, whatever dies."""
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -7,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from pkcs11.exceptions import MechanismInvalid
 
 from hsm import AuditError, KeyKind, SignatureCounts, Signer, TokenUri, generate_key, read_counts
 from hsm.counting import BLOCK
@@ -108,6 +110,26 @@ def test_power_cut_is_told_with_what_it_may_hide(tmp_path):
         count = counted(tmp_path, "b" * 36)
     assert (count.signatures, count.lost_at_most) == (11, BLOCK - 10)
     counts._files.clear()
+
+
+def test_many_in_one_go_are_made_sure_of_once(tmp_path, monkeypatch):
+    synced = []
+    real = os.fdatasync
+    monkeypatch.setattr(os, "fdatasync", lambda descriptor: (synced.append(1), real(descriptor)))
+    counts = SignatureCounts(tmp_path, boot_id="a" * 36)
+    counts.count(KEY, Purpose.SIGNATURE, 5 * BLOCK)
+    assert len(synced) == 1
+    assert (counted(tmp_path).signatures, counted(tmp_path, "b" * 36).lost_at_most) == (5 * BLOCK, 0)
+    counts._files.clear()
+
+
+async def test_what_a_token_was_not_asked_for_after_all_is_not_counted(tmp_path):
+    token = FakeToken()
+    token.at("sign", 3, MechanismInvalid())
+    with Signer.on(token, FAKE_URI, counts=tmp_path) as signer:
+        await signer.sign_all([message_request(token.name, b"x")] * 5)
+    (count,) = read_counts(tmp_path).values()
+    assert (count.signatures, token.calls["sign"]) == (3, 3)
 
 
 def test_power_cut_after_a_clean_end_hides_nothing(tmp_path):

@@ -4,14 +4,15 @@ import datetime as dt
 import os
 import shutil
 import sqlite3
+import subprocess
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
 from hsm import CrlError, KeyKind, RevocationError, find_key
-from hsm.journal import CaJournal, JournalError
+from hsm.journal import CaJournal, ClockWentBack, JournalError
 from hsm.revocation import (
     DELTA,
     FINAL,
@@ -266,6 +267,64 @@ def test_entry_is_what_pyca_would_write(serial, at, reason, since):
 def test_time_of_another_zone_is_written_in_utc():
     zone = dt.timezone(dt.timedelta(hours=2))
     assert encode_time(dt.datetime(2026, 1, 1, 1, 0, 0, tzinfo=zone)) == b"\x17\x0d251231230000Z"
+
+
+@pytest.mark.parametrize("act", ["revoke", "list"])
+def test_clock_behind_a_revocation_or_a_list_is_refused(tmp_path, issuer, act):
+    path, then = tmp_path / "late.db", later(minutes=5)
+    with CaJournal.open(path, clock=lambda: then) as journal:
+        if act == "revoke":
+            revoke(journal, issuer.revoker, [Target(1)], Reason.SUPERSEDED)
+        else:
+            make(journal, issuer, [FULL], then)
+    with pytest.raises(ClockWentBack, match="set the clock"):
+        CaJournal.open(path, clock=lambda: then - dt.timedelta(minutes=1))
+
+
+@pytest.fixture
+def rsa_ca(tmp_path):
+    with temporary_ca(tmp_path / "rsa", intermediate_kind=KeyKind.RSA2048) as made:
+        yield made
+
+
+def says_pss(issuer):
+    """Return the issuer's certificate as a root that signs with PSS would have made it; the key stays."""
+    key = rsa.generate_private_key(65537, 2048)
+    builder = x509.CertificateBuilder(
+        issuer.issuer, issuer.subject, issuer.public_key(), 7, issuer.not_valid_before_utc, issuer.not_valid_after_utc
+    )
+    for extension in issuer.extensions:
+        builder = builder.add_extension(extension.value, critical=extension.critical)
+    return builder.sign(key, hashes.SHA256(), rsa_padding=padding.PSS(padding.MGF1(hashes.SHA256()), 32))
+
+
+def openssl_verifies(crl, issuer, tmp_path):
+    """Whether OpenSSL finds the issuer's signature on a CRL good."""
+    files = tmp_path / "list.crl", tmp_path / "issuer.pem"
+    files[0].write_bytes(crl)
+    files[1].write_bytes(issuer.public_bytes(serialization.Encoding.PEM))
+    command = ["openssl", "crl", "-inform", "der", "-in", files[0], "-CAfile", files[1], "-noout"]
+    return "verify OK" in subprocess.run(command, capture_output=True, text=True, check=True).stderr
+
+
+@pytest.mark.parametrize("who", ["profile", "certificate"])
+def test_list_of_an_issuer_that_says_pss_is_signed_so_and_openssl_accepts(journal, rsa_ca, tmp_path, who):
+    certificate = rsa_ca.issuer if who == "profile" else says_pss(rsa_ca.issuer)
+    key = find_key(rsa_ca.signer, rsa_ca.issuer.public_key())
+    signing = CrlIssuer(certificate, key, pss=who == "profile")
+    folder = CrlFolder(tmp_path / "crl", certificate)
+    for _ in range(2):  # the second time what is published is read, too
+        publish(journal, signing, folder, [FULL], later())
+    crl = folder.read(folder.where(FULL))
+    assert isinstance(crl.signature_algorithm_parameters, padding.PSS)
+    assert openssl_verifies(folder.where(FULL).read_bytes(), certificate, tmp_path)
+
+
+def test_list_of_an_rsa_issuer_that_says_nothing_is_signed_by_pkcs1(journal, rsa_ca, tmp_path):
+    issuer = CrlIssuer(rsa_ca.issuer, find_key(rsa_ca.signer, rsa_ca.issuer.public_key()))
+    (made,) = make(journal, issuer, [FULL], later())
+    assert isinstance(x509.load_der_x509_crl(made.crl.der).signature_algorithm_parameters, padding.PKCS1v15)
+    assert openssl_verifies(made.crl.der, rsa_ca.issuer, tmp_path)
 
 
 @pytest.mark.parametrize("kind", [KeyKind.P384, KeyKind.RSA2048, KeyKind.ED25519])

@@ -99,6 +99,44 @@ async def test_first_token_signs_while_it_works():
         assert made.signed == [5, 0]
 
 
+async def test_second_token_goes_on_where_the_first_fails():
+    with pair() as made:
+        made.tokens[0].from_("sign", 3, p11.DeviceRemoved())
+        again = []
+
+        async def count(place):
+            again.append(place)
+
+        requests = [message_request(made.tokens[0].name, b"%d" % number) for number in range(5)]
+        for number, signature in enumerate(await made.group.sign_all(requests, again=count)):
+            verify(made.tokens[0].public, signature, b"%d" % number, hashes.SHA256())
+        assert made.tokens[1].calls["sign"] == 3
+        assert again == [2]
+
+
+async def test_what_was_signed_is_kept_though_no_token_goes_on():
+    with pair() as made:
+        made.tokens[0].from_("sign", 3, p11.DeviceRemoved())
+        made.tokens[1].from_("sign", 2, p11.MechanismInvalid())
+        ends = await made.group.sign_all([made.request] * 5)
+        assert [isinstance(end, bytes) for end in ends] == [True, True, True, False, False]
+
+
+async def test_least_busy_counts_signatures_and_not_pieces_of_work():
+    with pair(spread=Spread.LEAST_BUSY) as made:
+        first, second = made.tokens
+        for token in made.tokens:
+            token.at("sign", 1, token.hang)
+        many = asyncio.ensure_future(made.group.sign_all([made.request] * 5))
+        await asyncio.to_thread(first.hangs)
+        few = [asyncio.ensure_future(made.sign()) for _ in range(3)]
+        await asyncio.to_thread(second.hangs)
+        first.release()
+        second.release()
+        await asyncio.gather(many, *few)
+        assert made.signed == [5, 3]
+
+
 @pytest.mark.parametrize("answer", [p11.DeviceRemoved, p11.SessionHandleInvalid, p11.GeneralError])
 async def test_second_token_signs_the_same_bytes_when_the_first_fails(answer):
     with pair() as made:

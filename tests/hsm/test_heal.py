@@ -149,6 +149,98 @@ async def test_error_that_no_reload_cures_is_raised_at_once(bench, answer):
     await bench.sign()
 
 
+# -- many in one go
+
+
+def different(bench, count):
+    return [message_request(bench.token.name, b"%d" % number) for number in range(count)]
+
+
+async def test_many_are_signed_in_their_order(bench):
+    for number, signature in enumerate(await bench.signer.sign_all(different(bench, 40))):
+        verify(bench.token.public, signature, b"%d" % number, hashes.SHA256())
+
+
+async def test_fault_in_the_middle_costs_one_more_try_of_that_one_only(bench):
+    bench.token.at("sign", 3, p11.SessionHandleInvalid())
+    again = []
+
+    async def count(place):
+        again.append(place)
+
+    signatures = await bench.signer.sign_all(different(bench, 5), again=count)
+    for number, signature in enumerate(signatures):
+        verify(bench.token.public, signature, b"%d" % number, hashes.SHA256())
+    assert again == [2]
+    assert bench.token.order[3:] == ["sign", "sign", "sign", *RELOADED, "sign", "sign", "sign"]
+
+
+async def test_each_of_many_may_fail_once(bench):
+    bench.token.at("sign", 2, p11.SessionHandleInvalid())
+    bench.token.at("sign", 5, p11.SessionHandleInvalid())  # the probe is the third
+    waiting = asyncio.ensure_future(bench.signer.sign_all(different(bench, 5)))
+    while bench.token.calls["sign"] < 5:  # then it waits for the next reload
+        await bench.settled()
+    await bench.settled()
+    bench.clock.advance(30)
+    assert all(isinstance(one, bytes) for one in await waiting)
+    assert bench.token.calls["reload"] == 2
+
+
+async def test_what_was_signed_before_a_fault_that_stays_is_kept(bench):
+    bench.token.from_("sign", 3, p11.MechanismInvalid())
+    signed, also, refused, not_asked = await bench.signer.sign_all(different(bench, 4))
+    verify(bench.token.public, signed, b"0", hashes.SHA256())
+    verify(bench.token.public, also, b"1", hashes.SHA256())
+    assert (refused.recovery, not_asked) == (Recovery.PERMANENT, refused)
+    assert bench.token.calls["sign"] == 3
+
+
+async def test_what_was_signed_before_a_call_that_hangs_is_kept(bench):
+    bench.token.at("sign", 3, bench.token.hang)
+    waiting = asyncio.ensure_future(bench.signer.sign_all(different(bench, 5)))
+    await asyncio.to_thread(bench.token.hangs)
+    bench.clock.advance(16)
+    ends = await waiting
+    assert [isinstance(end, bytes) for end in ends] == [True, True, False, False, False]
+    assert ends[2].code == "token.hung"
+    bench.token.release()
+    await bench.signer.awake()
+    assert bench.token.order[-6:] == ["sign", *RELOADED]  # the others were not begun
+
+
+async def test_time_of_one_signature_is_watched_and_not_that_of_all(bench):
+    real = bench.token.sign
+
+    def slow(found, request):
+        bench.clock.advance(14)
+        return real(found, request)
+
+    bench.token.sign = slow
+    assert all(isinstance(one, bytes) for one in await bench.signer.sign_all(different(bench, 5)))
+
+
+async def test_token_is_asked_for_no_more_of_what_nobody_waits_for(bench):
+    bench.token.at("sign", 3, bench.token.hang)
+    waiting = asyncio.ensure_future(bench.signer.sign_all(different(bench, 5)))
+    await asyncio.to_thread(bench.token.hangs)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    bench.token.release()
+    await bench.settled()
+    assert bench.token.calls["sign"] == 3
+
+
+async def test_many_wait_as_many(bench):
+    bench.token.at("sign", 1, bench.token.hang)
+    waiting = asyncio.ensure_future(bench.signer.sign_all(different(bench, 5)))
+    await asyncio.to_thread(bench.token.hangs)
+    assert bench.signer.waiting == 5
+    bench.token.release()
+    await waiting
+    assert bench.signer.waiting == 0
+
+
 # -- not too often
 
 

@@ -6,10 +6,12 @@ import hashlib
 import sqlite3
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 
 from hsm import der
+from hsm.audit import accept
 from hsm.durable import CLOCK_TOLERANCE
 from hsm.journal import (
     CaJournal,
@@ -229,6 +231,27 @@ async def test_clock_behind_the_last_entry_is_refused_at_open(path):
         await issued(journal)
     with pytest.raises(ClockWentBack, match="set the clock"):
         CaJournal.open(path, clock=lambda: now - CLOCK_TOLERANCE - dt.timedelta(seconds=1))
+
+
+async def test_clock_behind_what_was_given_up_last_is_refused_whichever_intent_that_was(path):
+    now = dt.datetime(2026, 7, 1, tzinfo=dt.UTC)
+    with CaJournal.open(path, clock=lambda: now) as journal:
+        old, new = [
+            await journal.reserve(**wanted(Draft(serial), spki_sha256=bytes([serial] * 32))) for serial in (1, 2)
+        ]
+        await journal.void(new.issuance_id, "not needed")
+    with CaJournal.open(path, clock=lambda: now + dt.timedelta(hours=1)) as journal:
+        await journal.void(old.issuance_id, "not needed either")
+    with pytest.raises(ClockWentBack):
+        CaJournal.open(path, clock=lambda: now + dt.timedelta(minutes=30))
+
+
+async def test_clock_behind_a_difference_that_was_accepted_is_refused(path):
+    now = dt.datetime(2026, 7, 1, tzinfo=dt.UTC)
+    with CaJournal.open(path, clock=lambda: now) as journal:
+        await journal.perform(partial(accept, differences=[(KEY, 1)], reason="seen"))
+    with pytest.raises(ClockWentBack):
+        CaJournal.open(path, clock=lambda: now - dt.timedelta(minutes=1))
 
 
 async def test_clock_that_goes_back_stops_the_next_intent(path):

@@ -5,7 +5,8 @@ import base64
 import datetime as dt
 import hashlib
 import os
-from dataclasses import dataclass
+import subprocess
+from dataclasses import dataclass, replace
 
 import pytest
 from cryptography import x509
@@ -36,7 +37,7 @@ from hsm.ocsp.identity import IssuerIdentity
 from hsm.ocsp.request import MAX_REQUEST
 from hsm.revocation import Reason, Revoked, Target, hold, release, revoke, revoker_of
 from hsm.serials import new_serial
-from hsm.testing import INTERMEDIATE_TOKEN, open_signer
+from hsm.testing import INTERMEDIATE_TOKEN, open_signer, temporary_ca
 
 SHA1 = hashes.SHA1()  # noqa: S303 - what clients name issuers by (RFC 5019 2.1.1)
 HOUR = dt.timedelta(hours=1)
@@ -608,3 +609,47 @@ def test_noise_is_malformed(data):
     with pytest.raises(OcspError) as caught:
         OcspRequest.parse(data)
     assert caught.value.code == "ocsp.malformed"
+
+
+# -- RSASSA-PSS
+
+
+async def test_answer_of_a_responder_whose_certificate_says_pss_is_signed_so_and_openssl_accepts(tmp_path):
+    with temporary_ca(tmp_path / "rsa", intermediate_kind=KeyKind.RSA2048) as made:
+        pass
+    pss = replace(Profile.load("ocsp-signer"), rsa_pss=True)
+    with (
+        open_signer(made.softhsm, INTERMEDIATE_TOKEN, writable=True) as signer,
+        CaJournal.open(tmp_path / "ca.db") as journal,
+    ):
+        authority = await Authority.open(signer, issuer=made.issuer, chain=[made.root])
+        certificate = await delegate(
+            authority, journal, signer, station_id=1, now=utc_now(), kind=KeyKind.RSA2048, profile=pss
+        )
+        speaker = Responder(certificate, find_key(signer, certificate.public_key()))
+        folder = PresignedFolder(tmp_path / "ocsp", made.issuer)
+        await presign(folder, Presigning(speaker, HOUR, HOUR / 2, _count_nothing), [(7, Good())], utc_now)
+    answer = folder.read(7).der
+    assert ocsp.load_der_ocsp_response(answer).signature_algorithm_oid == x509.SignatureAlgorithmOID.RSASSA_PSS
+    (tmp_path / "answer.der").write_bytes(answer)
+    chain = b"".join(one.public_bytes(serialization.Encoding.PEM) for one in (made.issuer, made.root))
+    (tmp_path / "chain.pem").write_bytes(chain)
+    command = [
+        "openssl",
+        "ocsp",
+        "-respin",
+        "answer.der",
+        "-issuer",
+        "chain.pem",
+        "-serial",
+        "7",
+        "-CAfile",
+        "chain.pem",
+    ]
+    done = await asyncio.to_thread(subprocess.run, command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "Response verify OK" in done.stderr
+    assert "7: good" in done.stdout
+
+
+async def _count_nothing(_number):
+    pass

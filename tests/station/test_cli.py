@@ -68,6 +68,8 @@ def test_the_commands_are_those_of_the_readme():
         "station ca profiles",
         "station ca issue",
         "station ca sign-batch",
+        "station ca intents",
+        "station ca give-up",
         "station ca revoke",
         "station ca hold",
         "station ca release",

@@ -1,6 +1,7 @@
 """``station ca audit``, and the tokens of a configuration as ``doctor`` and the line open them."""
 
 import asyncio
+import hashlib
 import json
 import shutil
 from dataclasses import replace
@@ -10,6 +11,7 @@ from click.testing import CliRunner
 from cryptography import x509
 
 from hsm import State, find_key
+from hsm.journal import CaJournal
 from station.cli.root import root
 from station.config import load
 from station.devices.smp import SmpDriver
@@ -120,6 +122,33 @@ def test_difference_that_somebody_answers_for_is_told_once(line):
     assert audited(line)["accepted"] == 1
     sign_behind_the_records(line)
     assert [one["signatures"] for one in audited(line, exit_code=1)["differences"]] == [1]
+
+
+def test_responders_are_known_by_the_certificates_that_the_ca_gave_them_earlier_ones_too(line):
+    config = ("--config", line / "station.toml")
+    asyncio.run(provision(line))
+    station("ca", "ocsp", "init", *config)
+    station("ca", "ocsp", "presign", *config, line / "answers")
+    station("ca", "ocsp", "init", "--renew", *config)
+    station("ca", "ocsp", "presign", *config, line / "answers", "--valid", "9d", "--renew-within", "8d")
+    keys = [json.loads(text) for text in audit(line, "--json").stdout.splitlines()]
+    assert [(one["name"], one["differences"]) for one in keys if "OCSP" in one["name"]] == [
+        ("CN=DEVELOPMENT ONLY Intermediate CA 1 OCSP", [])
+    ] * 2
+    assert all(one["asked"] == one["tries"] for one in keys)
+
+
+def test_responder_that_answered_without_being_counted_is_a_difference(line):
+    config = ("--config", line / "station.toml")
+    station("ca", "ocsp", "init", *config)
+    station("ca", "ocsp", "init", "--renew", *config)  # the first one's certificate stands in the journal only
+    with CaJournal.open(line / "ca" / "ca.db") as journal:
+        with journal.reader() as reader:
+            first = next(reader.issuances()).certificate
+        journal.count_signature_blocking("ocsp", hashlib.sha256(first).digest())
+    (line / "ca" / "signatures").rename(line / "ca" / "elsewhere")
+    keys = [json.loads(text) for text in audit(line, "--json", exit_code=1).stdout.splitlines()]
+    assert [one["name"] for one in keys].count("CN=DEVELOPMENT ONLY Intermediate CA 1 OCSP") == 1
 
 
 def test_key_that_is_named_nowhere_is_told(line, tmp_path):

@@ -20,11 +20,12 @@ from hsm import TokenUri, init_ca
 from hsm.journal import CaJournal, Reservation, certificate_sha256
 from hsm.revocation import read_crl
 from hsm.serials import new_serial
+from hsm.testing import make_csr
 from station.cli.ca_journal import parse_date, parse_serial
 from station.cli.root import root
 from station.config import load
 from station.config.certificates import load_certificate
-from station.crl_places import key_identifier, names_issuer
+from station.crl_places import crl_places, key_identifier, names_issuer
 from station.errors import StationError
 
 PROFILE = """
@@ -272,7 +273,7 @@ def test_publish_goes_where_it_is_told(line, tmp_path):
 
 def test_publish_without_a_folder_says_what_to_write(line):
     text = (line / "station.toml").read_text()
-    (line / "station.toml").write_text(text[: text.index("[crl]")])
+    (line / "station.toml").write_text(text[: text.rindex("[crl]")])
     assert 'directory = "crl"' in error("ca", "crl", "publish")
     invoke("ca", "crl", "publish", "lists")
     assert [path.name for path in (line / "lists").iterdir()] == ["full.crl"]
@@ -395,7 +396,7 @@ def test_certificate_of_somebody_else_is_refused(line):
 def test_mistake_in_the_section_is_told_with_its_line(line, key, sentence):
     path = line / "station.toml"
     text = path.read_text()
-    path.write_text(f"{text[: text.index('[crl]')]}[crl]\n{key}\n")
+    path.write_text(f"{text[: text.rindex('[crl]')]}[crl]\n{key}\n")
     said = error("ca", "revoked")
     assert sentence in said
     assert f"station.toml:{len(path.read_text().splitlines())}:" in said
@@ -445,3 +446,44 @@ def test_responder_of_a_further_issuer_has_files_of_its_own(line, two):
     load_certificate(path).verify_directly_issued_by(two)
     first = json.loads(invoke("ca", "ocsp", "presign", "a", "--issuer", "second/intermediate.pem", "--json").stdout)
     assert first["signed"] == 1  # its own; the batch is the other CA's
+
+
+def test_lists_are_signed_with_pss_by_the_issuers_that_sign_a_profile_that_says_so(line, two):
+    (line / "pss.toml").write_text('rsa_signature = "pss"\n' + PROFILE)
+    text = (line / "station.toml").read_text().replace('"idevid"', '"./pss.toml"', 1)
+    (line / "station.toml").write_text(text)
+    assert [place.pss for place in crl_places(load(line / "station.toml"), line / "crl")] == [True, True]
+    (line / "station.toml").write_text(f'{text}profiles = ["tls-server"]\n')
+    assert [place.pss for place in crl_places(load(line / "station.toml"), line / "crl")] == [True, False]
+
+
+@pytest.fixture
+def named(line, two):
+    """The second issuing CA signs servers only."""
+    with (line / "station.toml").open("a") as file:
+        file.write('profiles = ["tls-server"]\n')
+    return two
+
+
+def issued_by(line, profile, *more):
+    """Issue a certificate for a fresh key; return who signed it."""
+    (line / "new.csr").write_bytes(make_csr())
+    (line / "new.pem").unlink(missing_ok=True)
+    what = ["--field", "product_serial=x"] if profile == "tls-client" else ["--san", "dns:www.example.com"]
+    invoke("ca", "issue", "--profile", profile, *what, "--csr", "new.csr", "--out", "new.pem", *more)
+    return load_certificate(line / "new.pem").issuer
+
+
+def test_issuer_that_names_a_profile_signs_it_and_is_counted(line, named):
+    first = load_certificate(line / "ca" / "intermediate.pem").subject
+    assert issued_by(line, "tls-server") == named.subject
+    assert issued_by(line, "tls-client") == first
+    assert issued_by(line, "tls-server", "--issuer", "ca/intermediate.pem") == first
+    assert invoke("ca", "audit").stdout.count("ok") == 2
+
+
+def test_issuer_of_other_profiles_is_refused(line, named):
+    (line / "new.csr").write_bytes(make_csr())
+    arguments = ["--profile", "tls-client", "--field", "product_serial=x", "--csr", "new.csr"]
+    assert "signs tls-server only" in error("ca", "issue", *arguments, "--issuer", "second/intermediate.pem")
+    assert "neither [ca] nor an [[issuer]]" in error("ca", "issue", *arguments, "--issuer", "ca/root.pem")
