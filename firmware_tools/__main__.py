@@ -8,7 +8,7 @@ import json
 import signal
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
@@ -16,7 +16,9 @@ from typing import Final, NoReturn
 
 import click
 
-from firmware_tools.errors import FirmwareToolsError
+from firmware_tools.errors import FirmwareToolsError, LineError
+from firmware_tools.faults import Faults, FlashDeath
+from firmware_tools.personas import DEFAULT_PERSONA, PERSONAS
 from firmware_tools.virtual_line import VirtualBoard, VirtualLine
 from firmware_tools.wire import Cut, Wire
 
@@ -27,6 +29,7 @@ _VERBS: Final = {
     "plug": VirtualBoard.plug,
     "blank": VirtualBoard.replace_by_blank,
     "ship": VirtualBoard.ship,
+    "swap": VirtualBoard.swap,
 }
 """Commands about one board; each is followed by the name of its slot."""
 
@@ -71,9 +74,25 @@ def _obey(line: VirtualLine, command: str) -> None:
             board = line.board(slot)
             _VERBS[verb](board)
             _say("done", command=command, **_describe(board))
+        case ["clone" | "twin" as verb, original, slot] if original != slot:
+            board = line.board(slot)
+            board.clone(line.board(original), hardware_id=verb == "twin")
+            _say("done", command=command, **_describe(board))
+        case ["die", slot, *numbers] if 0 < len(numbers) <= len(("operation", "torn")):
+            board = line.board(slot)
+            board.faults = Faults(deaths=(_death(command, numbers),))
+            _say("done", command=command, **_describe(board))
         case _:
             verbs = ", ".join(f"{verb} SLOT" for verb in _VERBS)
-            _say("error", command=command, code="line.command", message=f"unknown command; there are {verbs}, stats")
+            more = "clone SLOT SLOT, twin SLOT SLOT, die SLOT OPERATION [TORN], stats"
+            raise LineError(f"unknown command; there are {verbs}, {more}", code="line.command")
+
+
+def _death(command: str, numbers: Sequence[str]) -> FlashDeath:
+    try:
+        return FlashDeath(*map(int, numbers))
+    except ValueError:
+        raise LineError(f"{command}: give an operation, 1 or more, and bytes, 0 or more", code="line.command") from None
 
 
 def _end(_signal: int, _frame: FrameType | None) -> NoReturn:
@@ -94,10 +113,14 @@ def main() -> None:
 @click.option("--boards", type=click.IntRange(1, 1000), default=8, show_default=True, help="Number of slots.")
 @click.option("--program", type=click.Path(path_type=Path), help="Device program; built into DIRECTORY if not given.")
 @click.option("--model", default="reference-device", show_default=True, help="Product model of the boards.")
+@click.option("--persona", type=click.Choice(list(PERSONAS)), default=DEFAULT_PERSONA, help="What the boards are.")
 @click.option("--baud", type=click.IntRange(min=1), help="Pace every wire to so many bits a second (8N1).")
 @click.option("--flip-rate", type=float, default=0.0, help="Probability that a byte has a bit turned on the wire.")
 @click.option("--lose-rate", type=float, default=0.0, help="Probability that a byte is lost.")
 @click.option("--double-rate", type=float, default=0.0, help="Probability that a byte arrives twice.")
+@click.option("--log-rate", type=float, default=0.0, help="Probability that a line of log comes before a byte.")
+@click.option("--answer-delay", type=float, default=0.0, help="Seconds that a board thinks before it answers.")
+@click.option("--byte-delay", type=float, default=0.0, help="Seconds that a board takes for each byte it sends.")
 @click.option("--wire", "has_wire", is_flag=True, help="Count bytes (see stats), even if nothing is paced or harmed.")
 @click.option("--seed", type=int, help="Of hardware ids and harm, so that a run can be repeated.")
 @click.option("--trace", is_flag=True, help="Each board writes one JSON line a request to its folder.")
@@ -107,10 +130,14 @@ def line(  # noqa: PLR0913 - one argument an option
     boards: int,
     program: Path | None,
     model: str,
+    persona: str,
     baud: int | None,
     flip_rate: float,
     lose_rate: float,
     double_rate: float,
+    log_rate: float,
+    answer_delay: float,
+    byte_delay: float,
     has_wire: bool,
     seed: int | None,
     trace: bool,
@@ -119,11 +146,21 @@ def line(  # noqa: PLR0913 - one argument an option
 
     Example: python -m firmware_tools line /tmp/line --boards 8 --baud 115200
 
-    Commands on stdin: off, on, unplug, plug, blank, ship, each with a slot; and stats.
+    Commands on stdin: off, on, unplug, plug, blank, ship, swap, each with a slot; clone and twin, each with two slots;
+    die with a slot and a flash operation; and stats.
     """
     signal.signal(signal.SIGTERM, _end)
     try:
-        wire = Wire(baud=baud, flip_rate=flip_rate, lose_rate=lose_rate, double_rate=double_rate, seed=seed or 0)
+        wire = Wire(
+            baud=baud,
+            flip_rate=flip_rate,
+            lose_rate=lose_rate,
+            double_rate=double_rate,
+            log_rate=log_rate,
+            answer_delay=answer_delay,
+            byte_delay=byte_delay,
+            seed=seed or 0,
+        )
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     try:
@@ -136,6 +173,7 @@ def line(  # noqa: PLR0913 - one argument an option
             directory,
             boards,
             model=model,
+            persona=persona,
             wire=wire if has_wire or wire != Wire(seed=wire.seed) else None,
             seed=seed,
             trace=trace,

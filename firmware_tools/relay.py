@@ -286,7 +286,7 @@ class Relay:
             self._lose_device()
         elif not self._cut_done:
             now = time.monotonic()
-            lane.accept(data, now)
+            lane.accept(data, now, delay=self._wire.answer_delay)
             self._forward(now)
 
     def _lose_device(self) -> None:

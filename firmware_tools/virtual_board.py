@@ -1,11 +1,13 @@
 """One slot of a virtual line: a serial port, and the board in it, which is a device process with its flash in a folder.
 
-What a hand can do to a board, this one can suffer: power off and on, cable out and in, another board in its place. The
-board lives on the power of its cable, so pulling the plug ends it too. Power is cut with ``SIGKILL``: the device gets
-no chance to put its house in order.
+What a hand can do to a board, this one can suffer: power off and on, cable out and in, another board in its place, its
+flash copied to another one. What it suffers by itself stands in its ``faults``. The board lives on the power of its
+cable, so pulling the plug ends it too. Power is cut with ``SIGKILL``: the device gets no chance to put its house in
+order.
 """
 
 import os
+import shutil
 import socket
 import subprocess
 import threading
@@ -13,15 +15,17 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, assert_never
 
 from firmware_tools.errors import LineError, ProgramError
+from firmware_tools.faults import SOUND, Faults, FlashDeath, StateDeath
 from firmware_tools.pseudo_terminal import PseudoTerminal
 from firmware_tools.relay import Relay, WireThread
 from firmware_tools.wire import Cut, CutKind, Direction, Traffic, Wire
 
 __all__ = ["Bench", "VirtualBoard"]
 
+_FLASH: Final = "flash.bin"
 _LOG: Final = "program.log"
 _TRACE: Final = "trace.jsonl"
 
@@ -66,6 +70,22 @@ class VirtualBoard:
         self._watch = -1
         self._relay: Relay | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self.deaths = 0
+        """How often it died of its faults."""
+        self._faults = SOUND
+        self._to_die: list[FlashDeath | StateDeath] = []
+        self._death_watch = -1
+
+    @property
+    def faults(self) -> Faults:
+        """What the board suffers by itself, from the next time it gets power. Another board in the slot is sound."""
+        return self._faults
+
+    @faults.setter
+    def faults(self, faults: Faults) -> None:
+        with self._lock:
+            self._faults = faults
+            self._to_die = list(faults.deaths)
 
     @property
     def storage(self) -> Path:
@@ -131,18 +151,22 @@ class VirtualBoard:
                 return
             self.power_off()
             terminal.discard_requests()
+            death = self._to_die.pop(0) if self._to_die else None
             if relay is None:
-                self._process = self._start(terminal.master)
-                return
-            ours, devices = socket.socketpair()
-            with devices:
-                self._bench.wires.call(lambda: relay.connect(ours))
-                self._process = self._start(devices.fileno())
+                process = self._process = self._start(terminal.master, death)
+            else:
+                ours, devices = socket.socketpair()
+                with devices:
+                    self._bench.wires.call(lambda: relay.connect(ours))
+                    process = self._process = self._start(devices.fileno(), death)
+            if death is not None:
+                self._watch_death(process)
 
     def power_off(self) -> None:
         """Cut the board's power: its process is killed. The port stays, and is silent."""
         with self._lock:
             process, self._process = self._process, None
+            self._bench.wires.call(self._forget_death)
             if process is not None:
                 process.kill()
                 process.wait()
@@ -196,8 +220,44 @@ class VirtualBoard:
         """
         with self._lock:
             self.unplug()
-            self.hardware_id = self._bench.fresh_id(self.slot)
+            self._take_blank()
             self.plug()
+
+    def swap(self) -> None:
+        """Put a blank board into the fixture: as ``replace_by_blank``, but the port stays and nothing hangs up.
+
+        Raises:
+            LineError: the cable is out.
+            ProgramError: the device program can't be started.
+        """
+        with self._lock:
+            self._plugged_terminal()
+            self.power_off()
+            self._take_blank()
+            self.power_on()
+
+    def clone(self, original: "VirtualBoard", *, hardware_id: bool = False) -> None:
+        """Give this board the flash of another one, as a careless mass programmer does: the same key, twice.
+
+        Args:
+            original: stays as it is.
+            hardware_id: whether it says the original's hardware id too.
+
+        Raises:
+            LineError: the original has no flash yet: it was never powered.
+            ProgramError: the device program can't be started.
+        """
+        source = original.storage / _FLASH
+        if not source.exists():
+            raise LineError(f"{original.slot} has no flash yet: power it first", code="line.no_flash")
+        with self._lock:
+            was_plugged = self.plugged
+            self.unplug()
+            self.storage.mkdir(mode=0o700, exist_ok=True)
+            shutil.copyfile(source, self.storage / _FLASH)
+            self.faults = Faults(hardware_id=original.hardware_id if hardware_id else None)
+            if was_plugged:
+                self.plug()
 
     def ship(self) -> Path:
         """Take the board out, move its flash to ``shipped/<hardware id>``, and put a blank one into the slot.
@@ -216,6 +276,10 @@ class VirtualBoard:
             self.replace_by_blank()
             return box
 
+    def _take_blank(self) -> None:
+        self.faults = SOUND
+        self.hardware_id = self._bench.fresh_id(self.slot)
+
     def _plugged_terminal(self) -> PseudoTerminal:
         if self._terminal is None:
             raise LineError(
@@ -223,13 +287,14 @@ class VirtualBoard:
             )
         return self._terminal
 
-    def _start(self, uart: int) -> "subprocess.Popen[bytes]":
+    def _start(self, uart: int, death: FlashDeath | StateDeath | None) -> "subprocess.Popen[bytes]":
         self.storage.mkdir(mode=0o700, exist_ok=True)
         command = [
             *self._bench.command,
             *("--storage", str(self.storage)),
-            *("--hardware-id", self.hardware_id),
+            *("--hardware-id", self._faults.hardware_id or self.hardware_id),
             *("--fd", str(uart)),
+            *(() if death is None else death.arguments),
             *(("--trace", str(self.trace)) if self._bench.trace else ()),
         ]
 
@@ -254,6 +319,31 @@ class VirtualBoard:
                 program=program,
             ) from error
 
+    def _watch_death(self, process: "subprocess.Popen[bytes]") -> None:
+        """Hear of the end of a board that is about to die of its faults."""
+        self._death_watch = os.pidfd_open(process.pid)
+        self._bench.wires.call(lambda: self._bench.wires.listen(self._death_watch, lambda _events: self._died(process)))
+
+    def _died(self, process: "subprocess.Popen[bytes]") -> None:
+        """It is dead. We are in the wires' thread and must not wait for anybody."""
+        self._forget_death()
+        self.deaths += 1
+        if (pause := self._faults.restart) is not None:
+            timer = threading.Timer(pause, self._supply_returns, (process,))
+            timer.daemon = True
+            timer.start()
+
+    def _supply_returns(self, process: "subprocess.Popen[bytes]") -> None:
+        with self._lock:
+            if self._process is process:  # nobody gave it power meanwhile, or took the board out
+                self.power_on()
+
+    def _forget_death(self) -> None:
+        watch, self._death_watch = self._death_watch, -1
+        if watch >= 0:
+            self._bench.wires.ignore(watch)
+            os.close(watch)
+
     def _cut(self, relay: Relay, cut: Cut) -> None:
         """The wire's cut has come. We are in the wires' thread and must not wait for anybody: kill, leave the rest."""
         self.kill()
@@ -265,8 +355,13 @@ class VirtualBoard:
                 return  # a hand was faster and has pulled the plug
             if self.wire is not None and self.wire.cut is cut:
                 self.wire = self.wire.without_cut()
-            if cut.kind is CutKind.UNPLUG:
-                self.unplug()
-            else:
-                self.power_off()
+            match cut.kind:
+                case CutKind.UNPLUG:
+                    self.unplug()
+                case CutKind.POWER:
+                    self.power_off()
+                case CutKind.SWAP:
+                    self.swap()
+                case _:
+                    assert_never(cut.kind)
         self._bench.on_cut(self, cut)

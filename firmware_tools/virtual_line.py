@@ -26,6 +26,7 @@ import random
 import re
 import threading
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -33,6 +34,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from firmware_tools.errors import LineDirectoryError, LineError
+from firmware_tools.personas import DEFAULT_PERSONA, PERSONAS
 from firmware_tools.relay import WireThread
 from firmware_tools.virtual_board import Bench, VirtualBoard
 from firmware_tools.wire import Cut, Wire
@@ -59,6 +61,7 @@ class VirtualLine:
         boards: int | Sequence[str],
         *,
         model: str = "reference-device",
+        persona: str = DEFAULT_PERSONA,
         wire: Wire | Mapping[str, Wire] | None = None,
         seed: int | None = None,
         arguments: Sequence[str] = (),
@@ -73,6 +76,7 @@ class VirtualLine:
             boards: how many slots, or the hardware ids of the boards in them. With a number, boards that the folder
                 knows come back, and new ones fill the slots that are left.
             model: product model the firmware calls itself.
+            persona: what the boards are and which language they speak, a name of ``firmware_tools.personas``.
             wire: between each port and its board, or for some slots only, by their names (``slot1`` and so on).
             seed: of the hardware ids of new boards; None: random.
             arguments: more arguments for the program.
@@ -80,17 +84,21 @@ class VirtualLine:
             on_cut: called, in a thread of the line, after the cut of a wire was carried out; must not close the line.
 
         Raises:
-            LineError: a hardware id can't be used, or stands twice.
+            LineError: a hardware id can't be used, or stands twice; or there is no such persona.
         """
         self.directory: Final = directory.absolute()
         self.boards: list[VirtualBoard] = []
         """One a slot, in order, once the line is started."""
         self._command = [str(program.absolute()), "--die-with-parent", "--model", model, *arguments]
+        if persona not in PERSONAS:
+            raise LineError(f"there is no persona {persona!r}; there are {', '.join(PERSONAS)}", code="line.persona")
+        if persona != DEFAULT_PERSONA:
+            self._command += ["--persona", persona]
         self._wanted = boards
         self._wire = wire
         self._trace = trace
         self._on_cut = on_cut
-        self._roster = _Roster(self.directory / "line.json", seed)
+        self._roster = _Roster(self.directory / "line.json", seed, has_uuids=PERSONAS[persona].has_uuids)
         self._stack = contextlib.ExitStack()
         if not isinstance(boards, int):
             _check_ids(boards)
@@ -209,8 +217,9 @@ class VirtualLine:
 class _Roster:
     """Which board is in which slot, kept in a file."""
 
-    def __init__(self, path: Path, seed: int | None) -> None:
+    def __init__(self, path: Path, seed: int | None, *, has_uuids: bool) -> None:
         self._path = path
+        self._has_uuids = has_uuids
         self._seed = seed
         self._lock = threading.Lock()
         self._slots: dict[str, str] = {}
@@ -242,7 +251,10 @@ class _Roster:
     def _blank_id(self) -> str:
         """64 bits as four groups, such as ``E8F1-7C0A-11D2-93B6``: what a microcontroller's unique id looks like."""
         self._made += 1
-        source = os.urandom(8) if self._seed is None else random.Random(f"{self._seed}/{self._made}").randbytes(8)  # noqa: S311 - names, not keys
+        size = 16 if self._has_uuids else 8
+        source = os.urandom(size) if self._seed is None else random.Random(f"{self._seed}/{self._made}").randbytes(size)  # noqa: S311 - names, not keys
+        if self._has_uuids:
+            return str(uuid.UUID(bytes=source, version=4))
         return source.hex("-", 2).upper()
 
     def _read(self) -> None:

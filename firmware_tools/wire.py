@@ -9,11 +9,12 @@ lane became busy, so a late wake-up delays that one delivery and never adds up. 
 millisecond, the end of a burst excepted, which is delivered when it is due: a receiver that waits for a whole frame
 sees the right moment, and sixteen busy wires wake a processor a thousand times a second, not a million.
 
-Harm. Each byte may lose its life, arrive twice, or have one of its bits turned. The dice are seeded, and they are
-thrown by position in the stream: a run with the same seed and the same bytes harms the same bytes, however the
-operating system cuts the stream into pieces.
+Harm. Each byte may lose its life, arrive twice, or have one of its bits turned, and the board may say a line of log in
+the middle of whatever it was saying. The dice are seeded, and they are thrown by position in the stream: a run with the
+same seed and the same bytes harms the same bytes, however the operating system cuts the stream into pieces.
 
-Cut. After so many bytes in one direction the cable is pulled, or the board loses its power; once.
+Cut. After so many bytes in one direction the cable is pulled, the board loses its power, or another board takes its
+place; once.
 """
 
 import math
@@ -51,6 +52,8 @@ class CutKind(Enum):
     """The cable is pulled: the port is gone, and the board, which lives on it, has no power."""
     POWER = "power"
     """The board alone loses its power: the port stays, and is silent."""
+    SWAP = "swap"
+    """A hand was too early: another, blank board is in the fixture; the port stays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,14 @@ class Wire:
     """The byte arrives twice."""
     echo: bool = False
     """What the station sends comes back to it too, as from a half-duplex adapter or a console that echoes."""
+    log_rate: float = 0.0
+    """Before the byte, on its way to the station, the board says ``log_line``, also in the middle of a frame."""
+    log_line: bytes = b"\r\n[00:00:07.312,000] <wrn> adc: reading late\r\n"
+    """It takes no time on the wire."""
+    answer_delay: float = 0.0
+    """Seconds that the board thinks before it says anything: each time it breaks its silence."""
+    byte_delay: float = 0.0
+    """Seconds that the board takes for each byte it sends, beside the time on the wire."""
     boot_noise: bytes = b""
     """What the board's boot loader says on this wire each time the board gets power."""
     cut: Cut | None = None
@@ -91,9 +102,12 @@ class Wire:
         """
         if self.baud is not None and self.baud <= 0:
             raise ValueError(f"baud is {self.baud}: give bits a second, or None for a wire that takes no time")
-        for name in ("flip_rate", "lose_rate", "double_rate"):
+        for name in ("flip_rate", "lose_rate", "double_rate", "log_rate"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: give a probability per byte, from 0 to 1")
+        for name in ("answer_delay", "byte_delay"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is {getattr(self, name)}: give seconds, 0 or more")
         if self.cut is not None and self.cut.after < 1:
             raise ValueError(f"cut after {self.cut.after} bytes: give 1 or more")
 
@@ -147,7 +161,9 @@ class Lane:
             direction: which of the two it is.
             name: tells its dice from those of other wires, such as the slot's name.
         """
+        to_station = direction is Direction.TO_STATION
         self._byte_time = 0.0 if wire.baud is None else BITS_PER_BYTE / wire.baud
+        self._byte_time += wire.byte_delay if to_station else 0.0
         self._pending = bytearray()
         self._free_at = 0.0
         """When the last pending byte has arrived."""
@@ -156,7 +172,9 @@ class Lane:
         self._flip = _Dice(wire.flip_rate, f"{seed}/flip")
         self._lose = _Dice(wire.lose_rate, f"{seed}/lose")
         self._double = _Dice(wire.double_rate, f"{seed}/double")
-        self._dice = (self._flip, self._lose, self._double)
+        self._log = _Dice(wire.log_rate if to_station else 0.0, f"{seed}/log")
+        self._log_line = wire.log_line
+        self._dice = (self._flip, self._lose, self._double, self._log)
         self._next_harm = min(die.position for die in self._dice)
         self._sent = self._delivered = self._overrun = 0
         self.next_due: float | None = None
@@ -177,17 +195,29 @@ class Lane:
         """What has gone over the lane up to now."""
         return Traffic(self._sent, self._delivered, self._overrun, self._sent * self._byte_time)
 
-    def accept(self, data: bytes, now: float) -> None:
-        """Take bytes in at the near end; they go after those that are still on their way."""
+    def accept(self, data: bytes, now: float, *, delay: float = 0.0) -> None:
+        """Take bytes in at the near end; they go after those that are still on their way.
+
+        Args:
+            data: the bytes.
+            now: the time.
+            delay: seconds that they wait first if they find the lane idle.
+        """
         if self.is_cut:
             return
-        self._free_at = max(self._free_at, now) + len(data) * self._byte_time
+        start = now if self._pending else now + delay
+        self._free_at = max(self._free_at, start) + len(data) * self._byte_time
         self._pending += data
         self._plan(now)
 
     def due(self, now: float) -> bytes:
         """Return what has arrived at the far end since the last call, harmed as the wire harms it."""
-        behind = 0 if now >= self._free_at else math.ceil((self._free_at - now) / self._byte_time)
+        if now >= self._free_at:
+            behind = 0
+        elif self._byte_time:
+            behind = math.ceil((self._free_at - now) / self._byte_time)
+        else:  # all of it waits for a board that thinks
+            behind = len(self._pending)
         count = max(0, len(self._pending) - behind)
         arrived = bytes(self._pending[: int(min(self._cut_at - self._sent, count))])
         del self._pending[:count]
@@ -226,7 +256,8 @@ class Lane:
             return data
         harmed = bytearray()
         for position, byte in enumerate(data, self._sent):
-            flip, lose, double = (die.position == position for die in self._dice)
+            flip, lose, double, log = (die.position == position for die in self._dice)
+            harmed += self._log_line if log else b""
             value = byte ^ (1 << self._flip.random.randrange(8)) if flip else byte
             harmed += bytes([value]) * (0 if lose else 2 if double else 1)
             for die in self._dice:

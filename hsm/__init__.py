@@ -16,6 +16,7 @@ Open first:
 - ``failover.py``: tokens that hold one key; ``issuers.py``: several CAs; ``quirks.py``: how libraries differ.
 - ``counting.py``: how often a key was asked; ``fake_token.py``: a token that fails on demand.
 - ``issuing.py``: from a request to a recorded certificate; ``batch.py``: a folder of them.
+- ``warrant.py``: the signer's own gate: no identity is signed but under an order.
 - ``csr.py``: what a request must be. ``profiles.py``: what a certificate looks like. ``lint.py``: what stops it.
 - ``journal``: what a CA signed, durable before it is signed; ``durable``: the file that it is written in.
 - ``revocation``: revoking, and CRLs. ``ocsp``: the same by OCSP. Import both by their own names.
@@ -52,6 +53,7 @@ from hsm.errors import (
     SignerError,
     TokenError,
     UriError,
+    WarrantError,
 )
 from hsm.failover import Spread, TokenGroup
 from hsm.health import State
@@ -59,12 +61,13 @@ from hsm.issuers import Issuer, Issuers
 from hsm.key_store import KeyFacts, find_key, generate_key, read_facts
 from hsm.keys import EcTokenKey, Ed25519TokenKey, RsaTokenKey
 from hsm.pin import PinSource
-from hsm.profiles import Profile
+from hsm.profiles import OrderRule, Profile
 from hsm.serials import new_serial
 from hsm.signer import Signer
 from hsm.timing import Timing
 from hsm.token import TokenFacts
 from hsm.uri import TokenUri
+from hsm.warrant import Warrant
 
 __all__ = [
     "AuditError",
@@ -92,6 +95,7 @@ __all__ = [
     "ModuleError",
     "NewCa",
     "OcspError",
+    "OrderRule",
     "PinError",
     "PinSource",
     "Profile",
@@ -111,6 +115,8 @@ __all__ = [
     "TokenGroup",
     "TokenUri",
     "UriError",
+    "Warrant",
+    "WarrantError",
     "find_key",
     "generate_key",
     "init_ca",

@@ -59,7 +59,7 @@ class Anchor:
 
     @contextmanager
     def counted(self, requests: Sequence[SignRequest]) -> Iterator[Callable[[SignRequest], bytes]]:
-        """Count signatures; hand out what asks for each, in this order. What was not asked for is taken back.
+        """Count signatures; hand out what asks gate and token for each, in order. What was not asked is taken back.
 
         Raises:
             AuditError: they can't be counted, so the token is not asked.
@@ -69,6 +69,8 @@ class Anchor:
         def ask(request: SignRequest) -> bytes:
             nonlocal asked
             found = self._found.get(request.key.spki_sha256) or self.find(request.key)
+            if request.gate is not None:
+                request.gate()
             asked += 1
             return self.port.sign(found, request)
 

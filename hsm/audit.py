@@ -10,7 +10,8 @@ certificate, was asked for at least once. So for each key::
 - ``asked < certain``: something on record was signed without being counted: by another program, or elsewhere, or the
   count was put back.
 - ``tries > asked``: normal. A try is on record, and the token was not asked: the station was stopped at that moment, or
-  the HSM was away. This is told, and is no difference.
+  the HSM was away. This is told, and is no difference. As long as such tries stand open, as many signatures past the
+  records would not be seen, so they are closed together with differences (``accept``), while nobody signs.
 
 Signatures that a power cut may have hidden (``lost_at_most``) count in favour. Pure: takes values, returns values.
 """
@@ -56,13 +57,15 @@ class KeyAudit:
     lost_at_most: int
     accepted: int
     """The differences that were accepted before, added up."""
+    closed: int
+    """The tries that did not reach the token and were closed before."""
     claims: tuple[Claim, ...]
     differences: tuple[Difference, ...]
 
     @property
     def tries(self) -> int:
-        """All tries on record."""
-        return sum(claim.tries for claim in self.claims)
+        """All tries on record, without those that were closed."""
+        return sum(claim.tries for claim in self.claims) - self.closed
 
     @property
     def certain(self) -> int:
@@ -74,6 +77,16 @@ class KeyAudit:
         """Tries that did not reach the token."""
         return max(self.tries - (self.asked - self.accepted), 0)
 
+    @property
+    def differing(self) -> int:
+        """The differences, added up."""
+        return sum(one.signatures for one in self.differences)
+
+    @property
+    def closable(self) -> int:
+        """Tries that did not reach the token, once the differences are accepted."""
+        return max(self.tries - (self.asked - self.accepted - self.differing), 0)
+
 
 def compare(  # noqa: PLR0913 - each by name
     spki_sha256: bytes,
@@ -83,6 +96,7 @@ def compare(  # noqa: PLR0913 - each by name
     claims: Sequence[Claim],
     after: SignatureCount | None,
     accepted: int = 0,
+    closed: int = 0,
 ) -> KeyAudit:
     """Compare the count of a key with what is on record.
 
@@ -93,8 +107,9 @@ def compare(  # noqa: PLR0913 - each by name
         claims: what the records say.
         after: the count, read after them: while a station runs, what is recorded was counted earlier.
         accepted: sum of the differences that somebody answers for.
+        closed: tries on record that did not reach the token, and that somebody answers for.
     """
-    tries, certain = (sum(claim.tries for claim in claims), sum(claim.certain for claim in claims))
+    tries, certain = (sum(claim.tries for claim in claims) - closed, sum(claim.certain for claim in claims))
     early = (0 if before is None else before.signatures) - accepted
     late = (0 if after is None else after.signatures + after.lost_at_most) - accepted
     differences = []
@@ -132,25 +147,34 @@ def compare(  # noqa: PLR0913 - each by name
         probes=0 if after is None else after.probes,
         lost_at_most=0 if after is None else after.lost_at_most,
         accepted=accepted,
+        closed=closed,
         claims=tuple(claims),
         differences=tuple(differences),
     )
 
 
-def accept(connection: sqlite3.Connection, at: str, *, differences: Iterable[tuple[bytes, int]], reason: str) -> None:
-    """Write that somebody answers for differences; for ``CaJournal.perform``.
+def accept(connection: sqlite3.Connection, at: str, *, keys: Iterable[KeyAudit], reason: str) -> None:
+    """Write that somebody answers for differences and for tries that stand open; for ``CaJournal.perform``.
 
     Args:
         connection: the journal's.
         at: UTC.
-        differences: key (SHA-256 of its SubjectPublicKeyInfo) and number of signatures.
+        keys: compared while nobody signs: a try on its way to the token would be closed too.
         reason: why they are in order; 1 to 400 characters.
     """
+    compared = tuple(keys)
     connection.executemany(
         "INSERT INTO accepted_difference (spki_sha256, signatures, reason, at) VALUES (?, ?, ?, ?)",
-        [(spki_sha256, signatures, reason, at) for spki_sha256, signatures in differences],
+        [(key.spki_sha256, one.signatures, reason, at) for key in compared for one in key.differences],
+    )
+    connection.executemany(
+        "INSERT INTO closed_tries (spki_sha256, tries, reason, at) VALUES (?, ?, ?, ?)",
+        [(key.spki_sha256, key.closable, reason, at) for key in compared if key.closable],
     )
 
 
 ACCEPTED = "SELECT spki_sha256, sum(signatures) FROM accepted_difference GROUP BY spki_sha256"
 """SQL for what was accepted, for a ``JournalReader``."""
+
+CLOSED = "SELECT spki_sha256, sum(tries) FROM closed_tries GROUP BY spki_sha256"
+"""SQL for the tries that were closed, for a ``JournalReader``."""

@@ -5,9 +5,9 @@ One certificate is made in these steps, and nothing can skip one:
 1. ``draft`` builds it with a blank in place of the signature and lints it (``drafting.py``). The result is a
    ``LintedTbs``: proof that these bytes were linted, good for one signature.
 2. The caller writes the TBS into its journal. After a crash, ``redraft`` makes a ``LintedTbs`` of journalled bytes.
-3. ``issue`` lets the token sign exactly these bytes, puts the certificate together, reads it again, and verifies the
-   signature with the issuer's public key before anybody sees it: tokens have been seen to return signatures that don't
-   verify.
+3. ``issue`` asks the warrant, which the profile may demand (``warrant.py``), lets the token sign exactly these bytes,
+   puts the certificate together, reads it again, and verifies the signature with the issuer's public key before anybody
+   sees it: tokens have been seen to return signatures that don't verify.
 
 The private key is found by the public key in the issuer's certificate, so the two can't be mismatched.
 """
@@ -15,6 +15,8 @@ The private key is found by the public key in the issuer's certificate, so the t
 import datetime as dt
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Final, Self
 
 from cryptography import x509
@@ -30,9 +32,11 @@ from hsm.errors import HsmError, IssuanceError
 from hsm.key_store import RULES, find
 from hsm.keys import AnyTokenKey, Signing
 from hsm.lint import Extra, IssuerFacts
+from hsm.path_limits import PathLimits
 from hsm.profiles import Profile
 from hsm.request import Purpose, SignRequest, message_request, rsa_request
 from hsm.signer import Again, AgainAt
+from hsm.warrant import Warrant, check_there
 
 __all__ = ["Authority", "LintedTbs", "issue_root"]
 
@@ -64,7 +68,7 @@ class Authority:
         )
         self._key = key
         self._public: PublicKey = key.public_key()
-        self._drafter = Drafter(_issuer_facts(issuer, key), self._public, extra=extra_lint)
+        self._drafter = Drafter(_issuer_facts(issuer, above, key), self._public, extra=extra_lint)
 
     @classmethod
     async def open(
@@ -157,7 +161,7 @@ class Authority:
             return False
         return True
 
-    async def issue(self, draft: LintedTbs, *, again: Again | None = None) -> bytes:
+    async def issue(self, draft: LintedTbs, *, again: Again | None = None, warrant: Warrant | None = None) -> bytes:
         """Let the token sign a draft.
 
         Args:
@@ -165,22 +169,34 @@ class Authority:
             again: awaited before the token is asked a second time, after a failure that left no signature: a journal
                 counts the try there.
 
+            warrant: leave to sign; asked right before the token is, each time. A profile may demand one.
+
         Returns:
             The certificate in DER, its signature verified.
 
         Raises:
+            WarrantError: the profile demands a warrant and there is none, or it does not allow this now.
             IssuanceError: the draft was used before, or what the token returned does not verify.
             TokenError: the token refused; ``recovery`` says what may be tried, with a ``redraft`` of the same TBS.
         """
+        check_there(draft, warrant)
         tbs = draft.spend(self._drafter)
-        signature = await self._key.signer.sign(_request(self._key, tbs, draft.scheme), again=again)
+        request = _gated(_request(self._key, tbs, draft.scheme), draft, warrant)
+        signature = await self._key.signer.sign(request, again=again)
         return _verified(self._public, tbs, signature, draft.scheme)
 
-    async def issue_all(self, drafts: Sequence[LintedTbs], *, again: AgainAt | None = None) -> list[bytes | HsmError]:
+    async def issue_all(
+        self,
+        drafts: Sequence[LintedTbs],
+        *,
+        warrants: Sequence[Warrant | None] | None = None,
+        again: AgainAt | None = None,
+    ) -> list[bytes | HsmError]:
         """Let the token sign drafts in one go.
 
         Args:
             drafts: from ``draft`` or ``redraft``.
+            warrants: leave to sign, one a draft; None where no draft needs any.
             again: as for ``issue``; gets the place of the draft in the list.
 
         Returns:
@@ -188,21 +204,30 @@ class Authority:
             error; they are to be drafted again from the journal.
 
         Raises:
+            WarrantError: a draft has none, and needs one.
             IssuanceError: a draft was used before, or what the token returned does not verify.
         """
+        leave = warrants or [None] * len(drafts)
+        for draft, warrant in zip(drafts, leave, strict=True):
+            check_there(draft, warrant)
         every = [(draft.spend(self._drafter), draft.scheme) for draft in drafts]
+        requests = [_request(self._key, tbs, scheme) for tbs, scheme in every]
         signatures = await self._key.signer.sign_all(
-            [_request(self._key, tbs, scheme) for tbs, scheme in every], again=again
+            [_gated(*one) for one in zip(requests, drafts, leave, strict=True)], again=again
         )
         return [
             signature if isinstance(signature, HsmError) else _verified(self._public, tbs, signature, scheme)
             for (tbs, scheme), signature in zip(every, signatures, strict=True)
         ]
 
-    def issue_blocking(self, draft: LintedTbs, *, again: Callable[[], object] | None = None) -> bytes:
+    def issue_blocking(
+        self, draft: LintedTbs, *, again: Callable[[], object] | None = None, warrant: Warrant | None = None
+    ) -> bytes:
         """Do as ``issue``, and block this thread meanwhile."""
+        check_there(draft, warrant)
         tbs = draft.spend(self._drafter)
-        signature = self._key.signer.sign_blocking(_request(self._key, tbs, draft.scheme), again=again)
+        request = _gated(_request(self._key, tbs, draft.scheme), draft, warrant)
+        signature = self._key.signer.sign_blocking(request, again=again)
         return _verified(self._public, tbs, signature, draft.scheme)
 
     async def _probe(self) -> None:
@@ -271,6 +296,11 @@ def _request(key: AnyTokenKey, tbs: bytes, scheme: SignatureScheme) -> SignReque
     return message_request(key.name, tbs)
 
 
+def _gated(request: SignRequest, draft: LintedTbs, warrant: Warrant | None) -> SignRequest:
+    """Let the warrant be asked where the token is."""
+    return request if warrant is None else replace(request, gate=partial(warrant.allow, draft))
+
+
 def _verified(public: PublicKey, tbs: bytes, signature: bytes, scheme: SignatureScheme) -> bytes:
     """Put the certificate together, and see that it is what was asked for."""
     certificate = der.join_signed(tbs, scheme.identifier, signature)
@@ -319,7 +349,7 @@ def _check_chain(issuer: x509.Certificate, above: Sequence[x509.Certificate]) ->
             ) from error
 
 
-def _issuer_facts(issuer: x509.Certificate, key: AnyTokenKey) -> IssuerFacts:
+def _issuer_facts(issuer: x509.Certificate, above: Sequence[x509.Certificate], key: AnyTokenKey) -> IssuerFacts:
     return IssuerFacts(
         subject=issuer.subject.public_bytes(),
         key_identifier=issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest,
@@ -330,4 +360,5 @@ def _issuer_facts(issuer: x509.Certificate, key: AnyTokenKey) -> IssuerFacts:
         name=issuer.subject,
         family=key.family,
         path_length=issuer.extensions.get_extension_for_class(x509.BasicConstraints).value.path_length,
+        limits=PathLimits.of((issuer, *above)),
     )

@@ -11,6 +11,7 @@ intended, and the rest is signed as ever.
 import asyncio
 import gc
 import os
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -23,12 +24,13 @@ from pathlib import Path
 from typing import Final
 
 from hsm.authority import LintedTbs
-from hsm.bundles import Form, written
+from hsm.bundles import Form, write_new, written
 from hsm.csr import MAX_CSR, Csr
 from hsm.errors import CsrError, HsmError, JournalError
 from hsm.issuing import Desk
 from hsm.journal import Intent, IssuanceRecord, IssuanceState, Issued, JournalReader, Reservation
 from hsm.journal.operations import record_all, reserve_each
+from hsm.warrant import Warrant
 
 CHUNK: Final = 256
 """Requests at most that share their commits: the more do, the fewer pages of the journal are written for each."""
@@ -62,6 +64,7 @@ class End(Enum):
     DONE_BEFORE = "done before"
     """An earlier run signed it; its file was written again if it was not there."""
     REFUSED = "refused"
+    """Nothing came of it, or, where the outcome has a serial number, its certificate has no file yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,7 @@ class _Work:
     wanted: Reservation | None = None
     open: IssuanceRecord | None = None
     """What an earlier run intended."""
+    warrant: Warrant | None = None
 
 
 def request_files(folder: Path) -> Iterator[str]:
@@ -113,7 +117,7 @@ class Batch:
 
         Args:
             desk: with the name of the batch.
-            out: folder for the certificates; it exists.
+            out: folder for the certificates; it exists. No file in it is overwritten.
             form: how they are written.
             fields: for single requests, by their names.
             tell: is told of each request, once, when its certificate is durable and written.
@@ -126,6 +130,7 @@ class Batch:
         self._fields = fields or {}
         self._tell = tell
         self._reader: JournalReader | None = None
+        self._crowded = True
         self._chunk = CHUNK_FIRST
 
     async def sign(self, files: Iterable[str]) -> None:
@@ -137,6 +142,8 @@ class Batch:
         """
         with self._desk.journal.reader() as reader:
             self._reader = reader if any(one.name == self._name for one in reader.batches()) else None
+            with os.scandir(self._out) as there:
+                self._crowded = next(there, None) is not None
             try:
                 with _hurried():
                     await self._sign(iter(files))
@@ -165,23 +172,33 @@ class Batch:
         """Read, check and draft one request; None if there is nothing to sign."""
         request = os.path.splitext(path[path.rfind("/") + 1 :])[0]  # noqa: PTH122 - as above
         try:
+            if not request.isprintable():  # nor is a name that is not UTF-8
+                raise CsrError(
+                    "the name of the file holds characters that can't be printed; rename it", code="batch.request_name"
+                )
             csr = Csr.parse(_read(path))
             found = self._earlier(request, csr)
             if found is not None and found.certificate is not None:
-                self._write(request, found.certificate)
-                self._tell(Outcome(request, End.DONE_BEFORE, found.serial))
+                self._deliver(request, found.certificate, End.DONE_BEFORE, found.serial)
                 return None
-            if found is not None:
-                draft = self._desk.authority.redraft(self._desk.profile, found.tbs)
-                return _Work(request, draft, open=found)
+            if found is None and self._crowded and os.path.lexists(out := self._path(request)):
+                raise _in_the_way(out, "nothing was signed")
             draft, wanted = self._desk.prepare(csr, request=request, fields=self._fields.get(request))
-            return _Work(request, draft, wanted)
+            if found is not None:
+                self._desk.check_same(found, wanted)
+                draft = self._desk.authority.redraft(self._desk.profile, found.tbs)
+                return _Work(request, draft, open=found, warrant=self._desk.warrant(csr))
+            return _Work(request, draft, wanted, warrant=self._desk.warrant(csr))
         except HsmError as error:
             self._refuse(request, error)
         return None
 
     def _earlier(self, request: str, csr: Csr) -> IssuanceRecord | None:
-        """Return what an earlier run did for this request."""
+        """Return what an earlier run did for this request.
+
+        Raises:
+            JournalError: it did something else: ``batch.request_differs``.
+        """
         if self._reader is None:
             return None
         found = [one for one in self._reader.by_request(self._name, request) if one.state is not IssuanceState.VOID]
@@ -190,6 +207,12 @@ class Batch:
         if found[-1].spki_sha256 != csr.spki_sha256:
             raise JournalError(
                 f"request {request!r} of batch {self._name} was for another key; give this one another name",
+                code="batch.request_differs",
+            )
+        if (found[-1].profile, found[-1].issuer) != (self._desk.profile.name, self._desk.issuer):
+            raise JournalError(
+                f"request {request!r} of batch {self._name} was for profile {found[-1].profile!r} and its issuer then; "
+                "give the same ones, or another --batch",
                 code="batch.request_differs",
             )
         return found[-1]
@@ -214,15 +237,16 @@ class Batch:
                 ready.append((one, await journal.attempt(one.open.id)))  # noqa: PERF401 - it waits
         began = time.monotonic()
         ends = await self._desk.authority.issue_all(
-            [one.draft for one, _ in ready], again=lambda at: journal.attempt(ready[at][1].issuance_id)
+            [one.draft for one, _ in ready],
+            warrants=[one.warrant for one, _ in ready],
+            again=lambda at: journal.attempt(ready[at][1].issuance_id),
         )
         self._adapt(time.monotonic() - began)
         # A token that fails in the middle of a chunk has signed the first of it: they are worth keeping.
         signed = [(intent, end) for (_, intent), end in zip(ready, ends, strict=True) if isinstance(end, bytes)]
         issued: list[Issued] = await journal.perform(partial(record_all, signed=signed))
         for (one, _), certificate in zip(ready, issued, strict=False):  # the signed ones come first
-            self._write(one.request, certificate.der)
-            self._tell(Outcome(one.request, End.SIGNED, certificate.serial))
+            self._deliver(one.request, certificate.der, End.SIGNED, certificate.serial)
         if (error := next((end for end in ends if isinstance(end, HsmError)), None)) is not None:
             raise error
 
@@ -233,16 +257,19 @@ class Batch:
         elif seconds < CHUNK_SECONDS / 4:
             self._chunk = min(CHUNK, self._chunk * 2)
 
-    def _write(self, request: str, der: bytes) -> None:
-        """Write a certificate; one that a power cut takes with it is in the journal, and a further run writes it."""
+    def _deliver(self, request: str, der: bytes, end: End, serial: int) -> None:
+        """Write a certificate that is on record, and tell what became of its request."""
         content = written(der, self._desk.authority.chain, self._form)
-        path = f"{self._out}/{request}{self._form.suffix}"
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
         try:
-            if os.write(descriptor, content) != len(content):
-                raise OSError(28, "No space left on device", path)
-        finally:
-            os.close(descriptor)
+            write_new(self._path(request), content)
+        except FileExistsError as error:
+            refusal = _in_the_way(str(error.filename), "the certificate is on record")
+            self._tell(Outcome(request, End.REFUSED, serial, refusal.code, str(refusal)))
+        else:
+            self._tell(Outcome(request, end, serial))
+
+    def _path(self, request: str) -> str:
+        return f"{self._out}/{request}{self._form.suffix}"
 
     def _refuse(self, request: str, error: HsmError) -> None:
         self._tell(Outcome(request, End.REFUSED, None, error.code, str(error)))
@@ -265,6 +292,14 @@ def _nothing(_connection: object, _at: str) -> None:
     """Do nothing, after everything that was asked before."""
 
 
+def _in_the_way(path: str, so_far: str) -> HsmError:
+    return HsmError(
+        f"{path} is there already and holds something else; {so_far}. Move that file away, or name another --out, and "
+        "give the same command again",
+        code="batch.file_in_the_way",
+    )
+
+
 def _read(path: str) -> bytes:
     """Read a request, and no more of it than one may have.
 
@@ -272,9 +307,12 @@ def _read(path: str) -> bytes:
         CsrError: it can't be read.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)  # a FIFO would wait
         try:
-            return os.read(descriptor, _READ_MOST)
+            content = os.read(descriptor, _READ_MOST)
+            if not content and not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise CsrError(f"{path}: not a file", code="csr.unreadable")
+            return content
         finally:
             os.close(descriptor)
     except OSError as error:

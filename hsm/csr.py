@@ -39,6 +39,9 @@ _PEM: Final = re.compile(
 _P256_UNCOMPRESSED: Final = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d03010703420004")
 """How a SubjectPublicKeyInfo of P-256 begins if its point is not compressed (RFC 5480 2); the point is the rest."""
 _P256_SIZE: Final = 91
+_UNREADABLE: Final = (ValueError, KeyError, TypeError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
+"""What pyca/cryptography raises at wishes it can't read: a KeyError at a string type that it does not know, a TypeError
+at a BIT STRING in a name, the last at x400Address and ediPartyName."""
 _NO_ATTRIBUTES: Final = bytes.fromhex("a000")
 _EC_FAMILIES: Final = frozenset({KeyFamily.P256, KeyFamily.P384})
 _RSA: Final = frozenset({KeyFamily.RSA})
@@ -141,7 +144,7 @@ class Csr:
         """
         try:
             return self._request.subject
-        except (ValueError, KeyError) as error:  # KeyError: a string type that pyca/cryptography 45 does not know
+        except _UNREADABLE as error:
             raise CsrError("the subject of the request can't be read", cause=error) from error
 
     @property
@@ -171,7 +174,7 @@ class Csr:
             return self._request.extensions.get_extension_for_class(kind).value
         except x509.ExtensionNotFound:
             return None
-        except (ValueError, KeyError, x509.DuplicateExtension) as error:
+        except _UNREADABLE as error:
             raise CsrError("the extensions that the request asks for can't be read", reason=error) from error
 
     @classmethod

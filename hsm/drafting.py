@@ -43,7 +43,7 @@ class LintedTbs:
     """A TBSCertificate that passed the lint; made by ``Drafter`` only, and good for one signature."""
 
     __slots__ = (
-        *("_certificate", "_drafter", "_name", "_unspent", "not_after", "not_before", "scheme", "serial"),
+        *("_certificate", "_drafter", "_name", "_unspent", "not_after", "not_before", "profile", "scheme", "serial"),
         *("spki_sha256", "tbs", "tbs_sha256"),
     )
 
@@ -53,7 +53,7 @@ class LintedTbs:
         certificate: x509.Certificate,
         tbs: bytes,
         known: Expected,
-        scheme: SignatureScheme,
+        blueprint: "_Blueprint",
     ) -> None:
         # Where it is known what the certificate says, and the lint saw that it does, it need not be asked again.
         spki = known.spki or _spki_of(certificate)
@@ -70,8 +70,10 @@ class LintedTbs:
         self.not_after = known.not_after or certificate.not_valid_after_utc
         """Its end of validity."""
         self.spki_sha256 = hashlib.sha256(spki).digest()
-        self.scheme = scheme
+        self.scheme = blueprint.scheme
         """How they will be signed."""
+        self.profile = blueprint.profile
+        """What the lint held them to."""
 
     @property
     def subject(self) -> x509.Name:
@@ -284,7 +286,7 @@ class Drafter:
                 code=findings[0].code,
                 codes=", ".join(finding.code for finding in findings),
             )
-        return LintedTbs(self, certificate, tbs, expected, blueprint.scheme)
+        return LintedTbs(self, certificate, tbs, expected, blueprint)
 
     def _blueprint(self, profile: Profile) -> _Blueprint:
         """Return what does not change from certificate to certificate."""

@@ -15,6 +15,7 @@
     ├── FieldError         a value that goes into a certificate breaks the rules for its place
     ├── LintError          a certificate to be signed breaks the profile; carries the findings
     ├── IssuanceError      the issuer does not fit, or what the token returned is not what was asked
+    ├── WarrantError       a certificate may not be signed: no order, or not under this one now
     ├── RevocationError    a certificate can't be revoked, held or released
     ├── CrlError           a CRL can't be made or published
     ├── OcspError          a responder can't be set up, or an answer can't be made
@@ -221,6 +222,13 @@ class IssuanceError(HsmError):
     """The issuer does not fit, or what the token returned is not what was asked."""
 
     code = "issuance.error"
+
+
+class WarrantError(HsmError):
+    """A certificate may not be signed: there is no order for it, or the order does not allow it now."""
+
+    code = "warrant.refused"
+    operator = "The order does not allow this certificate. Put the board aside and call the line engineer."
 
 
 class RevocationError(HsmError):

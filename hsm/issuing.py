@@ -12,10 +12,11 @@ from typing import Final
 
 from cryptography import x509
 
+from hsm import der as tlv
 from hsm.authority import Authority, LintedTbs
 from hsm.csr import Csr
 from hsm.durable import utc_now
-from hsm.errors import CsrError, HsmError, JournalError
+from hsm.errors import CsrError, FieldError, HsmError, JournalError, WarrantError
 from hsm.journal import (
     CaJournal,
     Intent,
@@ -28,13 +29,20 @@ from hsm.journal import (
     shard_name,
 )
 from hsm.journal.operations import reserve
-from hsm.names import name_text
-from hsm.profiles import SHARD_FIELD, Profile
+from hsm.names import CN_MOST, common_name
+from hsm.profiles import ISSUER_FIELD, SHARD_FIELD, OrderRule, Profile
 from hsm.serials import new_serial
+from hsm.warrant import Allot, Warrant
 
-_CN_MOST: Final = 64
+_SERIAL_FIELD: Final = 1
+_VALIDITY_FIELD: Final = 4
 _BATCH: Final = re.compile(r"[0-9A-Za-z_][0-9A-Za-z._-]{0,63}")
 """As the schema of the journal has it."""
+
+_FIRST_NAME: Final = "first_name"
+_FILLED_IN: Final = frozenset({SHARD_FIELD, ISSUER_FIELD, _FIRST_NAME})
+"""Fields that follow from the batch, the issuer and the names. Somebody else's value would send those who check a
+certificate to a list that never tells of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +63,10 @@ class Desk:
     holder: Callable[[bytes], str | None] = lambda _: None
     """Tells who holds a key (SHA-256 of its SubjectPublicKeyInfo) in a record beside the journal, like a line's
     manifest; None where nobody does."""
+    refuse_held: Callable[[Csr, Mapping[str, str]], None] | None = None
+    """Raises ``WarrantError`` where a request's fields name what somebody else holds, like a unit's hardware id."""
+    allot: Allot | None = None
+    """Takes from a production order what each request needs; None: nothing is ordered."""
 
     def prepare(
         self,
@@ -69,7 +81,8 @@ class Desk:
         Args:
             csr: the checked request.
             request: its name in the batch.
-            fields: given for this request; ``request``, ``first_name`` and ``shard`` are filled in where they are not.
+            fields: given for this request; ``request`` is filled in where it is not; ``first_name`` and
+                ``shard`` always are.
             names: the operator's; those that the request asks for are added where the profile takes them.
 
         Raises:
@@ -85,9 +98,20 @@ class Desk:
         wanted = [*names]
         if "request" in self.profile.alternative_names.given:
             wanted += csr.names
+        _refuse_filled_in(fields or {})
         values = {"request": request, **self.common, **(fields or {})}
-        if "first_name" not in values and wanted:
-            values["first_name"] = name_text(wanted[0]).partition(":")[2][:_CN_MOST]
+        if self.refuse_held is not None:  # before the order gives a number away
+            self.refuse_held(csr, values)
+        values |= self._allotted(csr, values)
+        fitting = (text for name in wanted if (text := common_name(name)) is not None)
+        if (first := next(fitting, None)) is not None:
+            values.setdefault(_FIRST_NAME, first)
+        elif wanted and _FIRST_NAME in self.profile.fields - values.keys():
+            raise FieldError(
+                f"none of the names fits into a common name of {CN_MOST} characters; add a shorter one, or put another "
+                "template than {first_name} into the profile's [subject]",
+                code="field.first_name",
+            )
         draft = self.authority.draft(
             self.profile,
             csr.public_key,
@@ -108,6 +132,26 @@ class Desk:
             renew=self.renew,
         )
 
+    def warrant(self, csr: Csr) -> Warrant | None:
+        """Return leave to sign for a request, where there is an order."""
+        return None if self.allot is None else self.allot(csr).warrant
+
+    def _allotted(self, csr: Csr, given: Mapping[str, str]) -> Mapping[str, str]:
+        """Return the fields that the order gives.
+
+        Raises:
+            FieldError: somebody else gives one too, and another value.
+        """
+        fields = {} if self.allot is None else self.allot(csr).fields
+        _refuse_filled_in(fields)
+        for name, value in fields.items():
+            if given.get(name, value) != value:
+                raise FieldError(
+                    f"field {name!r} is {given[name]!r} here, and the order gives {value!r}; leave it out",
+                    code="field.ordered",
+                )
+        return fields
+
     issuer: bytes = field(init=False)
     """What names the issuer in the journal."""
     common: Mapping[str, str] = field(init=False)
@@ -117,8 +161,17 @@ class Desk:
         """Compute what is the same for all requests.
 
         Raises:
+            FieldError: one of the fields is never given (``field.filled_in``).
             JournalError: a batch can't have this name (``journal.batch_name``).
+            WarrantError: the profile needs an order, and there is none (``warrant.missing``).
         """
+        if self.profile.order is OrderRule.REQUIRED and self.allot is None:
+            raise WarrantError(
+                f"certificates of profile {self.profile.name!r} are signed under a production order only; name an "
+                "imported one with --order NAME",
+                code="warrant.missing",
+            )
+        _refuse_filled_in(self.fields)
         object.__setattr__(self, "issuer", certificate_sha256(self.authority.issuer))
         object.__setattr__(self, "common", {SHARD_FIELD: shard_name(self.batch), **self.fields})
         if self.batch is not None and not _BATCH.fullmatch(self.batch):
@@ -139,19 +192,20 @@ class Desk:
         draft, wanted = self.prepare(csr, fields=fields, names=names)
         found = self.open_intent(csr.spki_sha256)
         if found is not None:
-            self._check_same(found, wanted)
-            return await self.resume(found)
-        return await self.finish(await self.journal.perform(partial(reserve, wanted=wanted)), draft)
+            self.check_same(found, wanted)
+            return await self.resume(found, self.warrant(csr))
+        intent = await self.journal.perform(partial(reserve, wanted=wanted))
+        return await self.finish(intent, draft, self.warrant(csr))
 
-    async def finish(self, intent: Intent, draft: LintedTbs) -> Issued:
+    async def finish(self, intent: Intent, draft: LintedTbs, warrant: Warrant | None = None) -> Issued:
         """Sign what is intended, and record it."""
         again = partial(self.journal.attempt, intent.issuance_id)
-        return await self.journal.record(intent, await self.authority.issue(draft, again=again))
+        return await self.journal.record(intent, await self.authority.issue(draft, again=again, warrant=warrant))
 
-    async def resume(self, found: IssuanceRecord) -> Issued:
+    async def resume(self, found: IssuanceRecord, warrant: Warrant | None = None) -> Issued:
         """Sign what an earlier run intended: the same bytes; the try is counted before the token is asked."""
         draft = self.authority.redraft(self.profile, found.tbs)
-        return await self.finish(await self.journal.attempt(found.id), draft)
+        return await self.finish(await self.journal.attempt(found.id), draft, warrant)
 
     def open_intent(self, spki_sha256: bytes) -> IssuanceRecord | None:
         """Return what was intended for a key and never signed."""
@@ -159,15 +213,37 @@ class Desk:
             found = [one for one in reader.by_key(spki_sha256) if one.state is not IssuanceState.VOID]
         return found[-1] if found and found[-1].state is IssuanceState.INTENT else None
 
-    def _check_same(self, found: IssuanceRecord, wanted: Reservation) -> None:
-        """Refuse to finish something else than what is wanted now."""
+    def check_same(self, found: IssuanceRecord, wanted: Reservation) -> None:
+        """Refuse to finish something else than what is wanted now: only serial number and validity may differ.
+
+        Raises:
+            HsmError: ``issuance.other_intent``.
+        """
         had = (found.issuer, found.profile, found.subject, found.batch)
-        if had != (wanted.issuer, wanted.profile, wanted.subject, wanted.batch):
+        same = had == (wanted.issuer, wanted.profile, wanted.subject, wanted.batch)
+        if not same or _content(found.tbs) != _content(wanted.draft.tbs):
+            what = "" if same else f", profile {found.profile}"
             raise HsmError(
-                f"an earlier run intended another certificate for this key and never signed it: {found.subject}, "
-                f"profile {found.profile}; finish that one by asking for the same again",
+                f"an earlier run intended another certificate for this key and never signed it: {found.subject}{what}, "
+                f"serial {found.serial:032x}; finish that one by asking for exactly the same again (names and fields), "
+                "or give it up",
                 code="issuance.other_intent",
             )
+
+
+def _refuse_filled_in(given: Mapping[str, str]) -> None:
+    for name in sorted(_FILLED_IN & given.keys()):
+        raise FieldError(
+            f"field {name!r} follows from the batch, the issuer and the names of a certificate, and is never given; "
+            "leave it out (a batch is named with --batch)",
+            code="field.filled_in",
+        )
+
+
+def _content(tbs: bytes) -> list[bytes]:
+    """Return the fields of a TBSCertificate (RFC 5280 4.1) without those that each draft has anew."""
+    fields = tlv.parts(tbs)
+    return [*fields[:_SERIAL_FIELD], *fields[_SERIAL_FIELD + 1 : _VALIDITY_FIELD], *fields[_VALIDITY_FIELD + 1 :]]
 
 
 def refuse_ca_wish(csr: Csr) -> None:

@@ -38,7 +38,14 @@ _ASKED: Final = (Attribute.SENSITIVE, Attribute.EXTRACTABLE, Attribute.PRIVATE, 
 _SIGN_ONLY: Final = MechanismFlag.SIGN | MechanismFlag.VERIFY
 
 
-def generate_key(signer: Signer, kind: KeyKind, label: str, *, rules: Mapping[Attribute, bool] = RULES) -> AnyTokenKey:
+def generate_key(
+    signer: Signer,
+    kind: KeyKind,
+    label: str,
+    *,
+    rules: Mapping[Attribute, bool] = RULES,
+    key_id: bytes | None = None,
+) -> AnyTokenKey:
     """Make a key pair in the token. Blocks.
 
     Args:
@@ -46,13 +53,16 @@ def generate_key(signer: Signer, kind: KeyKind, label: str, *, rules: Mapping[At
         kind: which key.
         label: ``CKA_LABEL``; must be free.
         rules: what is asked for and read back.
+        key_id: ``CKA_ID``; random if left out.
 
     Raises:
         KeyUnfit: the label is taken (``key.label_taken``), or the key that the token made breaks a rule; it is
             destroyed then.
         TokenError: the token can't make such a key.
     """
-    key: AnyTokenKey = signer.call_blocking(lambda session: _generate(signer, session, kind, label, rules))
+    key: AnyTokenKey = signer.call_blocking(
+        lambda session: _generate(signer, session, kind, label, rules, key_id or secrets.token_bytes(16))
+    )
     return key
 
 
@@ -107,8 +117,8 @@ def read_facts(key: AnyTokenKey) -> KeyFacts:
     return key.signer.find_blocking(key.name)
 
 
-def _generate(
-    signer: Signer, session: Session, kind: KeyKind, label: str, rules: Mapping[Attribute, bool]
+def _generate(  # noqa: PLR0913, PLR0917 - what generate_key was given
+    signer: Signer, session: Session, kind: KeyKind, label: str, rules: Mapping[Attribute, bool], key_id: bytes
 ) -> AnyTokenKey:
     if objects(session, {Attribute.LABEL: label}):
         raise KeyUnfit(
@@ -118,7 +128,7 @@ def _generate(
         )
     quirks = signer.port.quirks
     common = {
-        "id": secrets.token_bytes(16),
+        "id": key_id,
         "label": label,
         "store": True,
         "capabilities": _SIGN_ONLY,

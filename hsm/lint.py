@@ -17,7 +17,9 @@ too. Each finding has a dotted code that never changes:
 ``key.*``           ``mismatch``: not the key that was asked for; ``not_allowed``: not one of the profile's
 ``<ext>.*``         for ``aki ski bc ku eku san nc cdp aia nocheck``: ``missing``, ``unexpected``, ``mismatch``,
                     ``critical`` (wrong flag); also ``bc.ca``, ``bc.path_length``, ``aki.length``, ``ski.length``,
-                    ``san.outside_policy``, ``san.required``
+                    ``san.outside_policy``, ``san.required``,
+                    ``san.wildcard_too_wide``; ``outside_issuer``, for ``bc eku san`` and ``subject``: not what
+                    every certificate above may sign for (RFC 5280 6.1)
 ``extension.*``     ``unknown``, ``unknown_critical``
 ``size.*``          ``too_large``
 ``pkix.*`` etc.     what pkilint finds, by its own codes (``lint_pkilint.py``, an option)
@@ -67,6 +69,7 @@ _VALUES: Final[tuple[Rule, ...]] = (
     lint_chain.own_attributes,
     lint_chain.forbidden_texts,
     lint_chain.issuer_subject,
+    lint_chain.limits,
     lint_extensions.names,
     lint_extensions.key_identifiers,
     lint_fields.size,

@@ -11,6 +11,7 @@ from cryptography.x509.oid import ObjectIdentifier
 
 from hsm import der
 from hsm.algorithms import KeyFamily, PublicKey, SignatureScheme
+from hsm.path_limits import NO_LIMITS, PathLimits
 from hsm.profiles import Profile
 
 
@@ -42,6 +43,8 @@ class IssuerFacts:
     path_length: int | None = None
     self_issued: bool = False
     """It is the certificate to be: a root."""
+    limits: PathLimits = NO_LIMITS
+    """Of the issuer's certificate and of all that are known above it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +116,15 @@ class Case:
     def is_known(self) -> bool:
         """Whether it is known what the certificate should say, or only its form."""
         return self.expected.subject is not None
+
+    @property
+    def usages(self) -> x509.ExtendedKeyUsage | None:
+        """The extended key usages in the certificate, or None."""
+        found = self.fixed.get(x509.ExtendedKeyUsage.oid)
+        if not self.has_expected_extensions:
+            extension = self.extensions.get(x509.ExtendedKeyUsage.oid)
+            found = None if extension is None else extension.value
+        return found if isinstance(found, x509.ExtendedKeyUsage) else None
 
     @cached_property
     def names(self) -> x509.SubjectAlternativeName | None:

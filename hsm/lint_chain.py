@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from cryptography import x509
 
 from hsm.lint_case import Case, Finding
+from hsm.names import name_text
 from hsm.templates import ATTRIBUTES, AttributeRule
 
 
@@ -54,6 +55,32 @@ def issuer_form(case: Case) -> Iterator[Finding]:
         )
     if case.profile.ca and issuer.path_length == 0 and not issuer.self_issued:
         yield Finding("issuer.path_exhausted", "the issuer may sign no CA: its pathLenConstraint is 0")
+    elif case.profile.ca and not issuer.self_issued:
+        yield from _depth(case)
+
+
+def _depth(case: Case) -> Iterator[Finding]:
+    """A CA has fewer CAs below it than each one above may have."""
+    depth, wanted = case.issuer.limits.depth, case.profile.path_length
+    if depth is not None and (wanted is None or wanted >= depth):
+        yield Finding(
+            "bc.outside_issuer", f"path_length is {wanted}, which is not below what those above leave, {depth}"
+        )
+
+
+def limits(case: Case) -> Iterator[Finding]:
+    """Names and usages are such as all certificates above may sign for (RFC 5280 4.2.1.10, 4.2.1.12)."""
+    limits = case.issuer.limits
+    for name in limits.foreign_names(case.subject, case.names):
+        if isinstance(name, x509.DirectoryName):
+            yield Finding("subject.outside_issuer", f"the issuer may not sign for {name.value.rfc4514_string()}")
+        else:
+            yield Finding("san.outside_issuer", f"the issuer may not sign for {name_text(name)}")
+    usages = case.usages
+    if usages is not None and (foreign := limits.foreign_usages(usages)):
+        yield Finding(
+            "eku.outside_issuer", f"the issuer may not sign for {', '.join(oid.dotted_string for oid in foreign)}"
+        )
 
 
 def issuer_subject(case: Case) -> Iterator[Finding]:

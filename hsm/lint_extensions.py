@@ -119,9 +119,12 @@ def unknown(case: Case) -> Iterator[Finding]:
 def names(case: Case) -> Iterator[Finding]:
     """The final list of names is one that the profile's policy lets through."""
     rule = case.profile.alternative_names
+    found = [] if case.names is None else list(case.names)
+    for name in found:
+        if isinstance(name, x509.DNSName) and name.value.startswith("*.") and "." not in name.value[2:].rstrip("."):
+            yield Finding("san.wildcard_too_wide", f"{name.value!r}: two labels at least have to follow the wildcard")
     if rule.allow is None and not rule.required:
         return
-    found = [] if case.names is None else list(case.names)
     if (refusal := rule.refusal(found)) is not None:
         yield Finding("san.outside_policy", refusal)
     if rule.required and not found:

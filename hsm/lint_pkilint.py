@@ -1,7 +1,8 @@
 """pkilint as a further linter (the extra ``lint``): the PKIX rules that our own don't have, by its own dotted codes.
 
 It looks at the certificate that is to be, with a blank in place of the signature. Errors stop, warnings and notices
-don't. It takes about 2 ms a certificate, so it is asked after our own rules, and only on demand in a batch.
+don't; a sound wildcard is no error, since our own lint has rules for these. It takes about 2 ms a certificate, so it is
+asked after our own rules, and only on demand in a batch.
 """
 
 from functools import cache
@@ -14,6 +15,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from hsm.errors import LintError
 from hsm.lint_case import Finding
+from hsm.names import dns_fault
+
+_DNS_SYNTAX: Final = "pkix.invalid_domain_name_syntax"
+"""What pkilint calls each wildcard: RFC 5280 knows none in a dNSName, and TLS does (RFC 9525 6.3)."""
 
 ADVICE: Final = "install it with: pip install 'provisioning-station[lint]'"
 
@@ -52,7 +57,12 @@ def all_findings(certificate: x509.Certificate) -> list[tuple[str, str, str]]:
         )
         for result in validator.validate(document.root)
         for description in result.finding_descriptions
+        if not (str(description.finding.code) == _DNS_SYNTAX and _is_sound_wildcard(str(result.node.pdu)))
     ]
+
+
+def _is_sound_wildcard(name: str) -> bool:
+    return name.startswith("*.") and dns_fault(name, wildcard=True) is None
 
 
 @cache

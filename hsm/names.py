@@ -1,7 +1,7 @@
 """Names in a SubjectAltName: how people write them, and which ones a profile lets through.
 
 A policy is asked about the final list, whoever wished for a name: the profile's own templates, the operator's
-``--san``, or the request. Patterns:
+``--san``, or the request; whose name is malformed gets no certificate, whatever a pattern says. Patterns:
 
 =======  ============================================================================================================
 kind     pattern
@@ -30,10 +30,14 @@ KINDS: Final = ("dns", "ip", "uri", "email", "other")
 MOST_NAMES: Final = 100
 """Names in one certificate; more are a mistake, or an attack on those who read it."""
 
+CN_MOST: Final = 64
+"""Characters in a common name (RFC 5280, ub-common-name)."""
+
 _LABEL: Final = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
 _DNS_MOST: Final = 253
 _EMAIL: Final = re.compile(r"([A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64})@(.+)")
-_URI: Final = re.compile(r"[a-z][a-z0-9+.-]*:[\x21-\x7e]+", re.IGNORECASE)
+_URI: Final = re.compile(r"[a-z][a-z0-9+.-]*:[a-z0-9._~:/?#\[\]@!$&'()*+,;=%-]+", re.IGNORECASE)
+"""RFC 3986 2: no other characters stand in one."""
 _URI_MOST: Final = 512
 _UTF8_STRING: Final = 0x0C
 
@@ -68,13 +72,11 @@ def parse_name(text: str) -> x509.GeneralName:
             except ValueError:
                 made = f"{value!r} is not an IP address"
         case "uri":
-            fits = _URI.fullmatch(value) and len(value) <= _URI_MOST
-            made = x509.UniformResourceIdentifier(value) if fits else f"{value!r} is not a URI"
+            made = x509.UniformResourceIdentifier(value) if _is_uri(value) else f"{value!r} is not a URI"
         case "email":
-            parts = _EMAIL.fullmatch(value)
-            host = parts[2].lower() if parts else ""
-            sound = parts is not None and dns_fault(host, wildcard=False) is None
-            made = x509.RFC822Name(f"{parts[1]}@{host}") if sound and parts else f"{value!r} is not a mail address"
+            local, _, host = value.rpartition("@")
+            address = f"{local}@{host.lower()}"
+            made = x509.RFC822Name(address) if _is_email(address) else f"{value!r} is not a mail address"
         case "other":
             made = _other(value)
         case _:
@@ -82,6 +84,15 @@ def parse_name(text: str) -> x509.GeneralName:
     if isinstance(made, str):
         raise FieldError(made, code="san.malformed")
     return made
+
+
+def _is_uri(text: str) -> bool:
+    return len(text) <= _URI_MOST and _URI.fullmatch(text) is not None
+
+
+def _is_email(text: str) -> bool:
+    parts = _EMAIL.fullmatch(text)
+    return parts is not None and dns_fault(parts[2], wildcard=False) is None
 
 
 def _other(value: str) -> x509.GeneralName | str:
@@ -108,6 +119,18 @@ def name_text(name: x509.GeneralName) -> str:
             return f"other:{name.type_id.dotted_string}:{name.value.hex()}"
         case _:
             return type(name).__name__
+
+
+def common_name(name: x509.GeneralName) -> str | None:
+    """Return a name as it stands in a common name (``first_name``), or None if it does not fit there.
+
+    A part of a name is another name, so nothing is cut; the zone of an address is this machine's, and stands in no
+    SubjectAltName either.
+    """
+    text = name_text(name).partition(":")[2]
+    if isinstance(name, x509.IPAddress):
+        text = text.partition("%")[0]
+    return text if 0 < len(text) <= CN_MOST else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +161,9 @@ class NamePolicy:
             case x509.IPAddress(value=ipaddress.IPv4Address() | ipaddress.IPv6Address() as address):
                 return any(address in network for network in self.ip)  # of the other version: never in
             case x509.UniformResourceIdentifier():
-                return any(_fits_uri(pattern, name.value) for pattern in self.uri)
+                return _is_uri(name.value) and any(_fits_uri(pattern, name.value) for pattern in self.uri)
             case x509.RFC822Name():
-                return any(_fits_email(pattern, name.value) for pattern in self.email)
+                return _is_email(name.value) and any(_fits_email(pattern, name.value) for pattern in self.email)
             case x509.OtherName():
                 return name.type_id in self.other
             case _:

@@ -5,11 +5,15 @@
     about = "one line"                   # what it is for
     keys = ["p256", "p384"]              # p256, p384, rsa, ed25519
     max_size = 1024                      # bytes of DER
+    order = "required"                   # the authority wants a warrant (hsm.warrant); or "none"
     rsa_signature = "pkcs1v15"           # or "pss": how an RSA issuer signs
 
     [attributes.VID]                     # attributes of your own: each stands in a subject as below, or not at all
     oid = "1.3.6.1.4.1.37244.2.1"
     pattern = "[0-9A-F]{4}"
+
+    [attributes.CN]                      # without oid: what a known attribute has to fit besides its own rule
+    pattern = "[A-Za-z0-9-]+"
 
     [subject]                            # in this order; the names of hsm.templates.ATTRIBUTES, and your own
     CN = "{product_serial}"
@@ -62,10 +66,13 @@
 """
 
 import difflib
+import hashlib
 import ipaddress
+import json
 import re
 import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -82,6 +89,7 @@ from hsm.profiles import (
     AlternativeNames,
     IssuerRule,
     NameConstraints,
+    OrderRule,
     Profile,
     SubjectPart,
     Urls,
@@ -113,7 +121,17 @@ _MOST_OWN: Final = 128
 """Characters of an attribute that a profile defines, unless its pattern says less."""
 _CA_USAGES: Final = frozenset({"keyCertSign", "cRLSign"})
 _TOP: Final = (
-    *("about", "keys", "max_size", "rsa_signature", "attributes", "subject", "subject_alternative_name", "validity"),
+    *(
+        "about",
+        "order",
+        "keys",
+        "max_size",
+        "rsa_signature",
+        "attributes",
+        "subject",
+        "subject_alternative_name",
+        "validity",
+    ),
     *("extensions", "urls", "name_constraints", "issuer"),
 )
 
@@ -142,10 +160,20 @@ def load(kind: type[P], name_or_path: str | Path) -> P:
         raise ProfileError(f"{path}: {error}") from error
     if len(raw) > _MAX_PROFILE:
         raise ProfileError(f"{path} is larger than {_MAX_PROFILE} bytes")
-    return _profile(kind, path.stem, Table(path, text, "", content))
+    said = digest(content)  # before it is taken apart
+    return _profile(kind, path.stem, Table(path, text, "", content), said)
 
 
-def _profile(kind: type[P], name: str, top: Table) -> P:
+def digest(content: Mapping[str, object]) -> bytes:
+    """Return the SHA-256 of what a profile says, as JSON without blanks; comments and ``about`` do not count.
+
+    The order of keys counts: that of [subject] is the order of its attributes.
+    """
+    said = {key: value for key, value in content.items() if key != "about"}
+    return hashlib.sha256(json.dumps(said, separators=(",", ":"), default=str).encode()).digest()
+
+
+def _profile(kind: type[P], name: str, top: Table, sha256: bytes) -> P:
     keys = top.choices("keys", [family.value for family in KeyFamily])
     if not keys:
         top.fail("keys", 'keys names the keys that are allowed, like keys = ["p256"]')
@@ -156,6 +184,9 @@ def _profile(kind: type[P], name: str, top: Table) -> P:
     if rsa not in {"pkcs1v15", "pss"}:
         top.fail("rsa_signature", f'rsa_signature is "pkcs1v15" or "pss", not {rsa!r}')
     about = top.take("about", str, "")
+    order = top.take("order", str, OrderRule.REQUIRED.value)
+    if order not in {rule.value for rule in OrderRule}:
+        top.fail("order", f'order is "required" or "none", not {order!r}')
     own = _attributes(top.table("attributes", needed=False))
     parts, forbids = _subject(top.table("subject", needed=True), {**ATTRIBUTES, **own})
     alternative = _alternative_names(top.table("subject_alternative_name", needed=False))
@@ -186,6 +217,8 @@ def _profile(kind: type[P], name: str, top: Table) -> P:
         urls=_urls(top.table("urls", needed=False)),
         name_constraints=_name_constraints(top.table("name_constraints", needed=False)),
         rsa_pss=rsa == "pss",
+        order=OrderRule(order),
+        sha256=sha256,
     )
     _check_ca(extensions, made)
     extensions.finish(
@@ -221,11 +254,15 @@ def _attributes(table: Table) -> Mapping[str, AttributeRule]:
             re.compile(pattern)
         except re.error as error:
             own.fail("pattern", f"{pattern!r} is not a regular expression: {error}")
+        if name in ATTRIBUTES and "oid" not in own.keys():  # noqa: SIM118 - it is no dict
+            found[name] = replace(ATTRIBUTES[name], pattern=pattern)
+            own.finish(("pattern",))
+            continue
         dotted = own.take("oid", str)
         found[name] = AttributeRule(_oid(own, "oid", dotted), StringType.UTF8, _MOST_OWN, pattern=pattern)
         own.finish(("oid", "pattern"))
         if name in ATTRIBUTES:
-            own.fail("", f"{name} is an attribute that everybody knows; call yours something else")
+            own.fail("", f"{name} is an attribute that everybody knows; call yours something else, or leave oid out")
     return found
 
 

@@ -10,6 +10,7 @@ import functools
 import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 from typing import Final, Self
 
@@ -48,6 +49,13 @@ KEY_USAGES: Final = {
     "cRLSign": "crl_sign",
 }
 """Bits of KeyUsage (RFC 5280 4.2.1.3), and what pyca calls them; the last two are a CA's."""
+
+
+class OrderRule(Enum):
+    """Whether certificates of a kind are signed under a production order only (``hsm.warrant``)."""
+
+    NONE = "none"
+    REQUIRED = "required"
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +248,11 @@ class Profile:
     name_constraints: NameConstraints = field(default_factory=NameConstraints)
     rsa_pss: bool = False
     """An RSA issuer signs with RSASSA-PSS instead of PKCS #1 v1.5."""
+    order: OrderRule = OrderRule.REQUIRED
+    """Whether the authority wants a warrant for each of them."""
+    sha256: bytes = b""
+    """Of what its file says (``profile_file.digest``); an order names it, so that no other file passes for it. Empty
+    where it is of no file."""
 
     @classmethod
     def load(cls, name_or_path: str | Path) -> Self:

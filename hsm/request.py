@@ -92,6 +92,8 @@ class SignRequest:
     finish: Callable[[bytes], bytes]
     """Makes the signature of X.509 of what the token returns."""
     purpose: Purpose = Purpose.SIGNATURE
+    gate: Callable[[], None] | None = None
+    """Asked on the token's thread before each try, and before it is counted; what it raises ends the matter."""
 
 
 def message_request(

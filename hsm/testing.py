@@ -11,7 +11,7 @@ when its last signer is closed.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from hsm.algorithms import SCHEMES, KeyKind, PublicKey, family_of
 from hsm.ceremony import TokenChoice, init_ca
+from hsm.profiles import OrderRule, Profile
 from hsm.signer import Signer
 from hsm.uri import TokenUri
 from softhsm import SoftHsm, make_tokens
@@ -38,6 +39,7 @@ __all__ = [
     "make_tokens",
     "open_signer",
     "temporary_ca",
+    "unordered",
 ]
 
 
@@ -101,6 +103,11 @@ def temporary_ca(
     )
     with open_signer(softhsm, INTERMEDIATE_TOKEN, counts=counts) as signer:
         yield TemporaryCa(softhsm, signer, made.intermediate, made.root, directory / "ca")
+
+
+def unordered(profile: Profile) -> Profile:
+    """Return a profile whose certificates need no production order: for tests of everything but orders."""
+    return replace(profile, order=OrderRule.NONE)
 
 
 def make_csr(key: ec.EllipticCurvePrivateKey | None = None, common_name: str = "device") -> bytes:

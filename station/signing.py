@@ -3,7 +3,7 @@
 Every command that signs opens its tokens here, so that each signature is counted beside the CA's journal, a key that is
 not what it should be is refused, and a spare token stands in wherever the first one fails. A SoftHSM token of ours that
 a killed process left half written is mended first (``softhsm.spare``). Ceremonies alone open tokens by themselves: each
-signature of theirs stands in a transcript.
+signature of theirs stands in a transcript. A token with a root's key is closed again before it is asked for anything.
 """
 
 import asyncio
@@ -21,12 +21,15 @@ from cryptography import x509
 from pkcs11.constants import Attribute
 
 from hsm import Authority, Issuer, Issuers, Signer, TokenGroup, TokenUri
+from hsm.algorithms import family_of
+from hsm.health import State
 from hsm.key_store import BACKED_UP, RULES
 from hsm.lint import Extra
+from hsm.root_mark import root_in
 from softhsm import keep_spare, mend_tokens
 from station.config import CaSection, Config, TokensSection
-from station.config.certificates import load_certificate, load_issuer
-from station.errors import StationError
+from station.config.certificates import load_certificate, load_issuer, roots_in
+from station.errors import ConfigError, StationError
 
 Opened = TypeVar("Opened", bound=Signer | TokenGroup)
 
@@ -66,8 +69,33 @@ def _whole(ca: CaSection, login: Callable[[], Opened]) -> Opened:
     for path in mend_tokens(environment):
         LOG.warning("%s was left empty by a process that was killed; its spare copy is back in place", path)
     opened = login()
+    try:
+        for signer in opened.signers if isinstance(opened, TokenGroup) else (opened,):
+            if signer.state is State.AWAKE:  # one that wakes up later is asked for the issuer's key only
+                refuse_root(ca, signer)
+    except BaseException:
+        opened.close()
+        raise
     keep_spare(environment)
     return opened
+
+
+def refuse_root(ca: CaSection, signer: Signer) -> None:
+    """See that a token holds no root's key. Blocks.
+
+    Raises:
+        ConfigError: it does (``config.root_token``).
+        HsmError: the token can't be asked.
+    """
+    folders = dict.fromkeys((ca.certificate.parent, ca.root.parent))
+    keys = (root.public_key() for folder in folders for root in roots_in(folder))
+    label = root_in(signer, (key for key in keys if family_of(key) is not None))  # type: ignore[misc] # it knows no others
+    if label is not None:
+        raise ConfigError(
+            f"token {signer.name!r} holds {label!r}, the key of a root, and root tokens are opened by "
+            "'station ca ceremony' only; name another token, and put this one back into its safe",
+            code="config.root_token",
+        )
 
 
 async def _open_in_time(ca: CaSection, tokens: TokensSection) -> Signer | TokenGroup:

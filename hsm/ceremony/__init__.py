@@ -11,6 +11,7 @@ certificate; ``copying.py`` takes a key from one token to another; ``transcript.
 Root tokens are opened here only. This package knows nothing of journals and devices; of profiles it knows the rules.
 """
 
+from hsm.ceremony.copying import LeftKey
 from hsm.ceremony.plan import Plan, TokenChoice
 from hsm.ceremony.plan_file import load as load_plan
 from hsm.ceremony.quick import (
@@ -31,6 +32,7 @@ __all__ = [
     "ROOT_FILE",
     "ROOT_LABEL",
     "DoneCeremony",
+    "LeftKey",
     "NewCa",
     "Plan",
     "Rehearsal",

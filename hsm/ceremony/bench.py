@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from hsm.algorithms import PublicKey
-from hsm.ceremony.certificates import Wish, draft, known_key, marked, pem, sign
+from hsm.ceremony.certificates import Wish, climbed, draft, known_key, marked, pem, sign
 from hsm.ceremony.copying import OPEN, discard
 from hsm.ceremony.files import write_new
 from hsm.ceremony.plan import NewKey
@@ -22,6 +22,7 @@ from hsm.ceremony.transcript import Transcript
 from hsm.errors import CeremonyError, HsmError
 from hsm.key_store import BACKED_UP, RULES, destroy_key, find_key, generate_key, read_facts
 from hsm.keys import AnyTokenKey
+from hsm.root_mark import copy_key_id, new_key_id
 from hsm.signer import Signer
 from hsm.timing import Timing
 
@@ -86,17 +87,18 @@ class Bench:
 
     # -- keys
 
-    def make_key(self, wanted: NewKey, file: str) -> AnyTokenKey:
+    def make_key(self, wanted: NewKey, file: str, *, root: bool = False) -> AnyTokenKey:
         """Make a key.
 
         Args:
             wanted: which one.
             file: the certificate or request that will hold its public half.
+            root: it is a root's, and bears the mark of one.
         """
         self._pause()
-        signer = self.signers[wanted.token]
-        self.transcript.add("make-key", token=signer.token.serial, label=wanted.label, kind=wanted.kind.value)
-        key = generate_key(signer, wanted.kind, wanted.label, rules=OPEN if wanted.backup else RULES)
+        signer, key_id = self.signers[wanted.token], new_key_id(root=root)
+        self._note_new(signer, wanted.label, key_id, wanted.kind.value)
+        key = generate_key(signer, wanted.kind, wanted.label, rules=OPEN if wanted.backup else RULES, key_id=key_id)
         self.to_undo(f"key {wanted.label!r} in token {signer.token.label!r}", lambda: destroy_key(key))
         self.note_key("key", key)
         self._report(f"made the {wanted.kind.value} key '{wanted.label}' in token '{signer.token.label}'")
@@ -132,12 +134,15 @@ class Bench:
             attributes=dict(facts.attributes),
         )
 
-    def note_copy(self, signer: Signer, label: str, public: PublicKey) -> None:
+    def note_copy(self, signer: Signer, label: str, key: AnyTokenKey) -> None:
         """Write that a copy will come to be, and how it is undone."""
         self._pause()
-        self.transcript.add("make-key", token=signer.token.serial, label=label, kind="copy")
-        key_id = x509.SubjectKeyIdentifier.from_public_key(public).digest
+        key_id = copy_key_id(key)
+        self._note_new(signer, label, key_id, "copy")
         self.to_undo(f"copy {label!r} in token {signer.token.label!r}", lambda: discard(signer, label, key_id))
+
+    def _note_new(self, signer: Signer, label: str, key_id: bytes, kind: str) -> None:
+        self.transcript.add("make-key", token=signer.token.serial, label=label, id=key_id.hex(), kind=kind)
 
     def found_again(self, file: str, key: AnyTokenKey) -> AnyTokenKey:
         """Take a key in the place of the same one as it was before its attributes changed."""
@@ -163,6 +168,18 @@ class Bench:
                 raise CeremonyError(f"{self.path(file)} is not the PEM of a certificate") from error
         return self._certificates[file]
 
+    def _known(self) -> list[x509.Certificate]:
+        """Return the certificates of this ceremony, and those that lie beside them: one of them may be further up."""
+        known = dict.fromkeys(self._certificates.values())
+        folders = dict.fromkeys([self._folder, *(self.path(file).parent for file in self._certificates)])
+        for place in sorted(path for folder in folders for path in folder.glob("*.pem")):
+            try:
+                if place.stat().st_size <= MAX_INPUT:
+                    known |= dict.fromkeys(x509.load_pem_x509_certificates(place.read_bytes()))
+            except (OSError, ValueError):  # keys, requests, files of others
+                continue
+        return list(known)
+
     def read(self, file: str) -> bytes:
         """Read a file and note its digest."""
         with self.path(file).open("rb") as opened:
@@ -179,7 +196,8 @@ class Bench:
             LintError: it breaks a rule; nothing was signed.
         """
         self._pause()
-        drafted = draft(wish, issuer, key.public_key())
+        above = [] if issuer is None else climbed(issuer, self._known())
+        drafted = draft(wish, issuer, key.public_key(), above=above)
         self.transcript.add(
             "sign",
             what="certificate",

@@ -5,7 +5,7 @@ As with a device's (``hsm.authority``), the token signs exactly the bytes that w
 
 import datetime as dt
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -120,13 +120,16 @@ def known_key(certificate: x509.Certificate) -> PublicKey:
     return key  # type: ignore[return-value]  # family_of knows no others
 
 
-def draft(wish: Wish, issuer: x509.Certificate | None, signing: PublicKey) -> x509.Certificate:
+def draft(
+    wish: Wish, issuer: x509.Certificate | None, signing: PublicKey, *, above: Sequence[x509.Certificate] = ()
+) -> x509.Certificate:
     """Build and lint a certificate with a blank signature.
 
     Args:
         wish: what it says.
         issuer: the certificate above it; None for a root.
         signing: the key that will sign it.
+        above: the certificates above the issuer, as far as they are known; the nearest first.
 
     Raises:
         LintError: it breaks a rule; the message names all findings.
@@ -134,8 +137,8 @@ def draft(wish: Wish, issuer: x509.Certificate | None, signing: PublicKey) -> x5
     own = wish.extensions.get(ExtensionOID.SUBJECT_KEY_IDENTIFIER)
     identifier = own or x509.SubjectKeyIdentifier.from_public_key(wish.key)
     assert isinstance(identifier, x509.SubjectKeyIdentifier)  # noqa: S101 - for mypy: its OID says so
-    above = subject_key_identifier(issuer) if issuer is not None else identifier
-    authority = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(above)
+    signing_id = subject_key_identifier(issuer) if issuer is not None else identifier
+    authority = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(signing_id)
     extensions = {**wish.extensions, identifier.oid: identifier, authority.oid: authority}
     builder = (
         x509.CertificateBuilder()
@@ -154,7 +157,7 @@ def draft(wish: Wish, issuer: x509.Certificate | None, signing: PublicKey) -> x5
     expected = Expected(
         wish.subject.public_bytes(), wish.key, extensions, not_before=wish.not_before, not_after=wish.not_after
     )
-    findings = check(built, issuer, expected)
+    findings = check(built, issuer, expected, above=above)
     if wish.profile is not None:
         findings += check_by_profile(wish.profile, built, issuer, signing, expected)
     if findings:
@@ -228,6 +231,30 @@ def check_issued_by(below: x509.Certificate, above: x509.Certificate, file: str)
             "a chain goes upwards, its own issuer first, the root last",
             code="ceremony.chain",
         ) from None
+
+
+def climbed(issuer: x509.Certificate, known: Iterable[x509.Certificate]) -> list[x509.Certificate]:
+    """Return the certificates above an issuer, the nearest first, as far as they are among those that are known.
+
+    Of several certificates of one key, its own comes first (a root's): below another issuer it stands in another path.
+    """
+    rest, path = list(known), [issuer]
+    while path[-1].subject != path[-1].issuer:
+        below = path[-1]
+        signers = [each for each in rest if each.subject == below.issuer and _signed(below, each)]
+        if not signers:
+            break
+        path.append(next((each for each in signers if each.subject == each.issuer), signers[0]))
+        rest = [each for each in rest if each not in signers]
+    return path[1:]
+
+
+def _signed(below: x509.Certificate, above: x509.Certificate) -> bool:
+    try:
+        below.verify_directly_issued_by(above)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
 
 
 def pem(made: x509.Certificate | x509.CertificateSigningRequest) -> bytes:

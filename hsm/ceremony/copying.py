@@ -17,12 +17,13 @@ OAEP is used with SHA-1 because SoftHSM 2.6 answers ``CKR_ARGUMENTS_BAD`` to any
 resistance to collisions.
 """
 
+import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
 import pkcs11
-from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from pkcs11.constants import DEFAULT, Attribute, MechanismFlag, ObjectClass
@@ -31,9 +32,10 @@ from pkcs11.mechanisms import KeyType, Mechanism
 from hsm.algorithms import PublicKey
 from hsm.der import OCTET_STRING, encode
 from hsm.errors import CeremonyError, HsmError, KeyUnfit
-from hsm.key_rules import BACKED_UP, CURVES, KEY_TYPES
+from hsm.key_rules import BACKED_UP, CURVES, KEY_TYPES, objects, public_key
 from hsm.key_store import find_key
 from hsm.keys import AnyTokenKey
+from hsm.root_mark import copy_key_id
 from hsm.signer import Signer
 from hsm.token import Handle, Session
 
@@ -67,7 +69,7 @@ def copy_key(source: AnyTokenKey, target: Signer, label: str) -> AnyTokenKey:
         CeremonyError: a token does not allow it; nothing is left in the target.
     """
     public = source.public_key()
-    key_id = x509.SubjectKeyIdentifier.from_public_key(public).digest
+    key_id = copy_key_id(source)
     try:
         transport_public, transport_private = target.call_blocking(_transport_pair)
         number = transport_public[Attribute.MODULUS], transport_public[Attribute.PUBLIC_EXPONENT]
@@ -107,11 +109,9 @@ def close_key(key: AnyTokenKey) -> AnyTokenKey:
         raise CeremonyError(f"the key did not close: {error}", code="ceremony.not_closed") from error
 
 
-def discard(signer: Signer, label: str, key_id: bytes | None) -> int:
+def discard(signer: Signer, label: str, key_id: bytes) -> int:
     """Destroy the objects of a key; return how many there were. Blocks."""
-    wanted: dict[Attribute, object] = {Attribute.LABEL: label}
-    if key_id is not None:
-        wanted[Attribute.ID] = key_id
+    wanted = {Attribute.LABEL: label, Attribute.ID: key_id}
 
     def destroy(session: Session) -> int:
         found = list(session.get_objects(wanted))
@@ -120,6 +120,43 @@ def discard(signer: Signer, label: str, key_id: bytes | None) -> int:
         return len(found)
 
     return signer.call_blocking(destroy)
+
+
+@dataclass(frozen=True, slots=True)
+class LeftKey:
+    """A key that is in a token."""
+
+    token: str
+    """The token's label."""
+    label: str
+    key_id: str
+    """``CKA_ID``, in hex."""
+    spki_sha256: str | None
+    """Of its public half, in hex; None: the token does not hold that, or tells no kind that we know."""
+
+
+def left_key(signer: Signer, label: str, key_id: bytes) -> LeftKey | None:
+    """Return what a token says of a key now; None if it is not there. Blocks."""
+
+    def look(session: Session) -> tuple[bool, str | None]:
+        found = objects(session, {Attribute.LABEL: label, Attribute.ID: key_id})
+        halves = [one for one in found if one[Attribute.CLASS] == ObjectClass.PUBLIC_KEY]
+        return bool(found), next((_digest(one) for one in halves), None)
+
+    is_there, digest = signer.call_blocking(look)
+    return LeftKey(signer.token.label, label, key_id.hex(), digest) if is_there else None
+
+
+def _digest(public: Handle) -> str | None:
+    kinds = [family for family, kind in KEY_TYPES.items() if kind == public[Attribute.KEY_TYPE]]
+    for family in kinds:
+        try:
+            key = public_key(public, family)
+        except ValueError:  # EC keys differ by their curve
+            continue
+        form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        return hashlib.sha256(key.public_bytes(*form)).hexdigest()
+    return None
 
 
 def _transport_pair(session: Session) -> tuple[Handle, Handle]:

@@ -14,7 +14,7 @@ The bytes are looked at, not what they were made from. Codes are those of ``hsm.
 ``ku.*``            ``missing``, ``critical``, ``mismatch``: keyCertSign and cRLSign, and no other
 ``ski.*`` ``aki.*`` ``missing``, ``critical``, ``mismatch`` with the issuer's SubjectKeyIdentifier
 ``nc.*``            ``missing``, ``unexpected``, ``critical`` (RFC 5280 4.2.1.10: it is), ``mismatch``
-``eku.*``           ``missing``, ``unexpected``, ``critical``, ``mismatch``, ``outside_issuer``: not all its issuer's
+``eku.*``           ``missing``, ``unexpected``, ``critical``, ``mismatch``, ``outside_issuer``: not all those above's
 ``cdp.*`` ``aia.*`` ``missing``, ``unexpected``, ``critical``, ``mismatch``
 ``extension.*``     ``unknown``
 ``der.*``           ``malformed``
@@ -25,7 +25,7 @@ codes of ``hsm.lint``.
 """
 
 import datetime as dt
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -39,6 +39,7 @@ from hsm import lint as hsm_lint
 from hsm.algorithms import SCHEMES, PublicKey, family_of
 from hsm.blank import signature_size
 from hsm.lint import Finding, IssuerFacts, Linter
+from hsm.path_limits import PathLimits
 from hsm.profiles import Profile
 from hsm.weak_keys import weakness
 
@@ -98,17 +99,25 @@ class _Case:
     extensions: Mapping[x509.ObjectIdentifier, x509.Extension[x509.ExtensionType]]
     issuer: x509.Certificate
     """Its own certificate for a root."""
-    above: Mapping[x509.ObjectIdentifier, x509.Extension[x509.ExtensionType]]
+    limits: PathLimits
+    """Of the issuer and of all that are known above it; none for a root."""
     expected: Expected
 
 
-def check(certificate: x509.Certificate, issuer: x509.Certificate | None, expected: Expected) -> tuple[Finding, ...]:
+def check(
+    certificate: x509.Certificate,
+    issuer: x509.Certificate | None,
+    expected: Expected,
+    *,
+    above: Sequence[x509.Certificate] = (),
+) -> tuple[Finding, ...]:
     """Check a CA's certificate; its signature is not looked at.
 
     Args:
         certificate: as read from its bytes.
         issuer: the certificate above it; None for a root.
         expected: what it should say.
+        above: the certificates above the issuer, as far as they are known; the nearest first.
 
     Returns:
         The rules it breaks.
@@ -116,8 +125,8 @@ def check(certificate: x509.Certificate, issuer: x509.Certificate | None, expect
     try:
         if certificate.version is not x509.Version.v3:
             return (Finding("version.not_v3", "the certificate is not X.509 version 3"),)
-        above = issuer or certificate
-        case = _Case(certificate, _by_oid(certificate), above, _by_oid(above), expected)
+        limits = PathLimits.of(() if issuer is None else (issuer, *above))
+        case = _Case(certificate, _by_oid(certificate), issuer or certificate, limits, expected)
         return tuple(finding for rule in RULES for finding in rule(case))
     except (ValueError, KeyError, UnsupportedAlgorithm, x509.DuplicateExtension) as error:
         return (Finding("der.malformed", f"{type(error).__name__}: {error}"),)
@@ -221,22 +230,9 @@ def _subject(case: _Case) -> Iterator[Finding]:
         yield Finding("subject.empty", "the subject of a CA must not be empty (RFC 5280 4.1.2.6)")
     elif subject.public_bytes() != case.expected.subject:
         yield Finding("subject.mismatch", f"the subject is {subject.rfc4514_string()}")
-    constraints = case.above.get(ExtensionOID.NAME_CONSTRAINTS)
     # a self-issued certificate is not held to them (RFC 5280 4.2.1.10)
-    if constraints is not None and subject != case.issuer.subject:
-        assert isinstance(constraints.value, x509.NameConstraints)  # noqa: S101 - for mypy: its OID says so
-        if not _may_be_named(subject, constraints.value):
-            yield Finding("subject.outside_issuer", f"the issuer may not sign for {subject.rfc4514_string()}")
-
-
-def _may_be_named(subject: x509.Name, constraints: x509.NameConstraints) -> bool:
-    permitted, excluded = (
-        [tree.value for tree in trees or [] if isinstance(tree, x509.DirectoryName)]
-        for trees in (constraints.permitted_subtrees, constraints.excluded_subtrees)
-    )
-    inside = [tree for tree in permitted if subject.rdns[: len(tree.rdns)] == tree.rdns]
-    outside = [tree for tree in excluded if subject.rdns[: len(tree.rdns)] == tree.rdns]
-    return (not permitted or bool(inside)) and not outside
+    if subject != case.issuer.subject and any(case.limits.foreign_names(subject, None)):
+        yield Finding("subject.outside_issuer", f"the issuer may not sign for {subject.rfc4514_string()}")
 
 
 def _key(case: _Case) -> Iterator[Finding]:
@@ -260,24 +256,21 @@ def _constraints(case: _Case) -> Iterator[Finding]:
     assert isinstance(extension.value, x509.BasicConstraints)  # noqa: S101 - for mypy: its OID says so
     if not extension.value.ca:
         yield Finding("bc.not_ca", "it is not the certificate of a CA")
-    above = case.above.get(ExtensionOID.BASIC_CONSTRAINTS)
     # a self-issued certificate is no step down (RFC 5280 4.2.1.9)
-    if above is None or case.certificate.subject == case.issuer.subject:
+    if case.certificate.subject == case.issuer.subject:
         return
-    assert isinstance(above.value, x509.BasicConstraints)  # noqa: S101 - as above
-    limit, pathlen = above.value.path_length, extension.value.path_length
+    limit, pathlen = case.limits.depth, extension.value.path_length
     if limit is not None and (pathlen is None or pathlen >= limit):
-        yield Finding("bc.pathlen", f"its pathlen is {pathlen}, which is not below its issuer's, {limit}")
+        yield Finding("bc.pathlen", f"its pathlen is {pathlen}, which is not below what those above leave, {limit}")
 
 
 def _usages(case: _Case) -> Iterator[Finding]:
-    own, above = (found.get(ExtensionOID.EXTENDED_KEY_USAGE) for found in (case.extensions, case.above))
-    if own is None or above is None:
+    own = case.extensions.get(ExtensionOID.EXTENDED_KEY_USAGE)
+    if own is None:
         return
     assert isinstance(own.value, x509.ExtendedKeyUsage)  # noqa: S101 - for mypy: its OID says so
-    assert isinstance(above.value, x509.ExtendedKeyUsage)  # noqa: S101
-    if extra := set(own.value) - set(above.value):
-        names = ", ".join(sorted(oid.dotted_string for oid in extra))
+    if foreign := case.limits.foreign_usages(own.value):
+        names = ", ".join(sorted(oid.dotted_string for oid in foreign))
         yield Finding("eku.outside_issuer", f"its issuer may not sign for {names}")
 
 

@@ -56,7 +56,7 @@ def perform(step: Step, bench: Bench, *, last_backup: bool) -> None:
     """
     match step:
         case Root():
-            key = bench.make_key(step.key, step.certificate)
+            key = bench.make_key(step.key, step.certificate, root=True)
             bench.sign(_first_wish(step, bench, key.public_key()), None, key, step.certificate)
         case Intermediate():
             issuer, signing = bench.certificate(step.issuer.certificate), bench.key_of(*_where(step))
@@ -125,7 +125,7 @@ def _roll_over(step: RollOver, bench: Bench) -> None:
     if step.issuer is not None:
         issuer = bench.certificate(step.issuer.certificate)
         signing = bench.key_of(step.issuer.certificate, step.issuer.token)
-    key = bench.make_key(step.key, step.certificate)
+    key = bench.make_key(step.key, step.certificate, root=issuer is None)
     extensions = extensions_again(of, keep_key=False)
     wish = _wish(bench, of.subject, key.public_key(), step.lifetime, extensions)
     bench.sign(wish, issuer, signing or key, step.certificate)
@@ -146,7 +146,7 @@ def _request(step: Request, bench: Bench) -> None:
 def _backup(step: Backup, bench: Bench, *, close: bool) -> None:
     key = bench.key_of(step.of, step.token)
     target = bench.signers[step.to]
-    bench.note_copy(target, step.label, key.public_key())
+    bench.note_copy(target, step.label, key)
     copy = copy_key(key, target, step.label)
     bench.note_key("copy", copy)
     _prove(bench, copy, "backup", step.of)
@@ -191,7 +191,7 @@ def _import(step: Import, bench: Bench) -> None:
             )
     wanted = _wanted_of(step, answer, chain[0])
     expected = lint.Expected(subject.public_bytes(), key.public_key(), wanted, from_elsewhere=True)
-    findings = lint.check(answer, chain[0], expected)
+    findings = lint.check(answer, chain[0], expected, above=chain[1:])
     if findings:
         raise LintError(
             f"{step.answer} is not taken: " + "; ".join(f"{each.code}: {each.message}" for each in findings),

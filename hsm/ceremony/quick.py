@@ -25,6 +25,7 @@ from hsm.errors import CeremonyError, HsmError
 from hsm.key_store import destroy_key, generate_key, label_taken
 from hsm.keys import AnyTokenKey
 from hsm.profiles import NO_EXPIRY
+from hsm.root_mark import new_key_id
 from hsm.signer import Signer
 from hsm.templates import name_attribute
 from hsm.uri import TokenUri
@@ -92,7 +93,7 @@ def init_ca(  # noqa: PLR0913 - a ceremony is its list of decisions
         signers = [_opened(signer, environment, opened) for signer in (root, intermediate)]
         labels = _check_tokens(*signers)
         try:
-            root_key = _new_key(signers[0], root_kind, labels[0], undo)
+            root_key = _new_key(signers[0], root_kind, labels[0], undo, root=True)
             key = _new_key(signers[1], intermediate_kind, labels[1], undo)
             wishes = [
                 Wish(subject, made.public_key(), start, not_after, extensions_of(Limits(pathlen)))
@@ -156,7 +157,7 @@ def _check_tokens(root: Signer, intermediate: Signer) -> tuple[str, str]:
     return labels
 
 
-def _new_key(signer: Signer, kind: KeyKind, label: str, undo: ExitStack) -> AnyTokenKey:
-    key = generate_key(signer, kind, label)
+def _new_key(signer: Signer, kind: KeyKind, label: str, undo: ExitStack, *, root: bool = False) -> AnyTokenKey:
+    key = generate_key(signer, kind, label, key_id=new_key_id(root=root))
     undo.callback(destroy_key, key)
     return key

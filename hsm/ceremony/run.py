@@ -23,7 +23,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
 from hsm.ceremony.bench import PATIENCE, Bench, spki_sha256
-from hsm.ceremony.copying import discard
+from hsm.ceremony.copying import LeftKey, discard, left_key
 from hsm.ceremony.interrupts import Interrupts
 from hsm.ceremony.modes import perform
 from hsm.ceremony.plan import Backup, Plan, Step, TokenChoice
@@ -124,20 +124,29 @@ def run_ceremony(  # noqa: PLR0913 - what a ceremony depends on
 def undo_killed(
     plan: Plan,
     *,
+    confirm: Callable[[Sequence[LeftKey]], bool],
     clock: Callable[[], dt.datetime] = utc_now,
     report: Callable[[str], None] = lambda _: None,
     ask: Callable[[str], str] = getpass.getpass,
 ) -> Path:
     """Take back what a ceremony began that was killed. Blocks.
 
-    Keys are destroyed by token serial and label, which were free when that ceremony began; files go only if they hold
-    what it was about to write, or the start of it.
+    Keys are destroyed by token serial, label and ``CKA_ID``, which was drawn for that ceremony alone; files go only if
+    they hold what it was about to write, or the start of it. An unfinished transcript has no seal, so anybody may have
+    written it, over a ceremony that was done too: that is why somebody is asked.
+
+    Args:
+        plan: from ``load_plan``.
+        confirm: gets the keys that are about to be destroyed, as the tokens hold them; False: nothing is done.
+        clock: tells the time.
+        report: gets a line for people, one an act.
+        ask: asks a human for a PIN.
 
     Returns:
         The transcript, under the name of an undone one.
 
     Raises:
-        CeremonyError: there is no unfinished transcript, or it is of another file.
+        CeremonyError: there is no unfinished transcript, it is of another file, or it was not confirmed.
         HsmError: a token can't be opened.
     """
     path = plan.folder / plan.transcript
@@ -145,13 +154,14 @@ def undo_killed(
         raise CeremonyError(f"{path} is sealed: the ceremony was done, and what it made stays", code="ceremony.done")
     transcript, entries = Transcript.resume(path, clock)
     with closing(transcript):
-        return _take_all_back(plan, transcript, entries, report, ask)
+        return _take_all_back(plan, transcript, entries, confirm, report, ask)
 
 
-def _take_all_back(
+def _take_all_back(  # noqa: PLR0913, PLR0917 - what undo_killed was given
     plan: Plan,
     transcript: Transcript,
     entries: Sequence[Mapping[str, Any]],
+    confirm: Callable[[Sequence[LeftKey]], bool],
     report: Callable[[str], None],
     ask: Callable[[str], str],
 ) -> Path:
@@ -163,6 +173,13 @@ def _take_all_back(
     with ExitStack() as opened, Interrupts() as interrupts:
         signers = _open(plan.tokens, plan.used_tokens, opened, interrupts, ask)
         ours = {(signers[token].token.serial, label): signers[token] for token, label in plan.new_labels}
+        places = [_place(entry, ours) for entry in entries if entry["event"] == "make-key"]
+        keys = [key for signer, label, key_id in places if (key := left_key(signer, label, key_id)) is not None]
+        if keys and not confirm(keys):
+            raise CeremonyError(
+                "it was not confirmed that these keys may be destroyed; nothing was removed",
+                code="ceremony.not_confirmed",
+            )
         done: list[str] = []
         for entry in reversed(entries):
             what = _take_back(entry, ours, plan)
@@ -175,14 +192,8 @@ def _take_all_back(
 
 def _take_back(entry: Mapping[str, Any], ours: Mapping[tuple[str, str], Signer], plan: Plan) -> str | None:
     if entry["event"] == "make-key":
-        label = str(entry["label"])
-        signer = ours.get((str(entry["token"]), label))
-        if signer is None:  # somebody put it there, or another token is plugged in
-            raise CeremonyError(
-                f"the file makes no key {label!r} in a token with serial {entry['token']}; nothing more is removed",
-                code="ceremony.other_file",
-            )
-        return f"key {label!r} in token {signer.token.label!r}" if discard(signer, label, None) else None
+        signer, label, key_id = _place(entry, ours)
+        return f"key {label!r} in token {signer.token.label!r}" if discard(signer, label, key_id) else None
     if entry["event"] == "output" and entry["file"] in plan.outputs:
         path = plan.folder / str(entry["file"])
         if path.is_file():
@@ -191,6 +202,25 @@ def _take_back(entry: Mapping[str, Any], ours: Mapping[tuple[str, str], Signer],
                 path.unlink()
                 return f"file {path}"
     return None
+
+
+def _place(entry: Mapping[str, Any], ours: Mapping[tuple[str, str], Signer]) -> tuple[Signer, str, bytes]:
+    """Return where a key is that a transcript announces."""
+    label = str(entry["label"])
+    signer = ours.get((str(entry["token"]), label))
+    if signer is None:  # somebody put it there, or another token is plugged in
+        raise CeremonyError(
+            f"the file makes no key {label!r} in a token with serial {entry['token']}; nothing is removed",
+            code="ceremony.other_file",
+        )
+    try:
+        return signer, label, bytes.fromhex(entry["id"])
+    except (KeyError, TypeError, ValueError):
+        raise CeremonyError(
+            f"the transcript does not tell the CKA_ID of the key {label!r}, so an older version wrote it, or nobody "
+            "did; nothing is removed. If nothing was signed with that key, destroy it with the vendor's tool",
+            code="ceremony.no_key_id",
+        ) from None
 
 
 def _check_files(folder: Path, plan: Plan) -> None:

@@ -3,7 +3,9 @@
 SQLite lets several processes write in turn; we don't want that: two daemons on one manifest would take turns at the
 same boards, two batches on one journal at the same requests. The kernel drops the lock with the process, however it
 ends, so there is nothing to clean up. The file ``<path>.lock`` stays: to delete it would let two processes lock two
-files of one name.
+files of one name. Whoever deletes it all the same stops the writer that is at work: it looks before each commit.
+
+A second name of the file itself (a hard link) would have a lock of its own, so such a file is not opened.
 """
 
 import contextlib
@@ -29,7 +31,7 @@ class WriterLock:
             ErrorKinds.locked: another process has it; the message names its PID.
             ErrorKinds.unwritable: the lock file can't be made.
         """
-        path = file.with_name(file.name + ".lock")
+        self.path = path = file.with_name(file.name + ".lock")
         try:
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
         except OSError as error:
@@ -49,6 +51,14 @@ class WriterLock:
         with contextlib.suppress(OSError):
             os.ftruncate(self._fd, 0)
             os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+
+    def is_in_place(self) -> bool:
+        """Whether others still meet this lock: whether the locked file is the one under its name."""
+        try:
+            found, held = self.path.lstat(), os.fstat(self._fd)
+        except OSError:
+            return False
+        return (found.st_dev, found.st_ino) == (held.st_dev, held.st_ino)
 
     def release(self) -> None:
         """Give the lock back; idempotent."""

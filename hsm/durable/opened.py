@@ -52,7 +52,7 @@ class OpenFile:
             self._lock.release()
             raise
         self.path = path
-        self.writer = Writer(self.db.conn, path, kind, stamps)
+        self.writer = Writer(self.db.conn, path, kind, stamps, self._lock)
 
     def close(self) -> None:
         """Write what is queued, fold the WAL into the file, and let go of the lock; idempotent.

@@ -121,7 +121,7 @@ def check_schema(kind: FileKind, connection: sqlite3.Connection, path: Path) -> 
 
 
 def check_writable(kind: FileKind, path: Path) -> None:
-    """Refuse a file or folder that can't be written, before anything is made in it.
+    """Refuse a file or folder that can't be written, or not by us alone, before anything is made in it.
 
     Raises:
         ErrorKinds.unwritable: says which.
@@ -135,6 +135,12 @@ def check_writable(kind: FileKind, path: Path) -> None:
             raise kind.errors.unwritable(
                 f"{place}: is read-only; give write access to it", code=f"{kind.name}.read_only"
             )
+    if path.is_file() and path.stat().st_nlink > 1:  # each name would have its own lock, and its own -wal
+        raise kind.errors.unwritable(
+            f"{path}: has a second name (hard link), under which another {kind.program} could write to it; delete that "
+            f"name ('find -samefile {path.name}' shows it), or give this one a copy of its own",
+            code=f"{kind.name}.linked",
+        )
 
 
 def create(kind: FileKind, path: Path, now: str) -> None:

@@ -24,6 +24,7 @@ from typing import Any, Final, TypeVar
 
 from hsm.durable.clock import Stamps
 from hsm.durable.kind import FileKind
+from hsm.durable.lock import WriterLock
 from hsm.durable.refusal import refusal
 
 Result = TypeVar("Result")
@@ -77,7 +78,9 @@ def _inode(path: Path) -> tuple[int, int] | None:
 class Writer:
     """Owns the connection for writing. ``commits`` counts transactions that were committed."""
 
-    def __init__(self, connection: sqlite3.Connection, path: Path, kind: FileKind, stamps: Stamps) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, path: Path, kind: FileKind, stamps: Stamps, lock: WriterLock
+    ) -> None:
         """Start the thread.
 
         Args:
@@ -85,6 +88,7 @@ class Writer:
             path: the file, for messages.
             kind: of the file.
             stamps: gives each operation its time, in the order of the queue.
+            lock: the right to write; looked at before each commit.
         """
         self.commits = 0
         self._connection = connection
@@ -92,6 +96,7 @@ class Writer:
         self._kind = kind
         self._inode = _inode(path)
         self._stamps = stamps
+        self._lock = lock
         self._changed = threading.Condition()
         self._queue: deque[_Queued] = deque()
         self._awaited = 0
@@ -208,6 +213,12 @@ class Writer:
             raise self._kind.errors.unwritable(
                 f"{self._path}: was deleted, moved or replaced while it is written to; put it back, or stop and restore"
                 " the backup",
+                code=f"{self._kind.name}.gone",
+            )
+        if not self._lock.is_in_place():  # another process may have locked a new file of that name
+            raise self._kind.errors.unwritable(
+                f"{self._lock.path}: was deleted or replaced while {self._path} is written to, so another "
+                f"{self._kind.program} may write too; stop all of them, and start one",
                 code=f"{self._kind.name}.gone",
             )
         execute("COMMIT")

@@ -28,6 +28,9 @@ _INSERT_ISSUANCE: Final = (
     "INSERT INTO issuance (issuer_id, profile, subject, spki_sha256, batch_id, request, serial, not_after, tbs, "
     "tbs_sha256, renews, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
+TALLIED: Final = frozenset({"ocsp"})
+"""Kinds of signatures that anybody can ask for: one row a day counts them."""
+
 _INSERT_TRY: Final = "INSERT INTO signature (issuer_id, kind, issuance_id, at) VALUES (?, 'certificate', ?, ?)"
 
 
@@ -190,9 +193,23 @@ def void(connection: sqlite3.Connection, at: str, *, issuance_id: int, reason: s
 
 
 def count_signature(connection: sqlite3.Connection, at: str, *, kind: str, issuer: bytes) -> int:
-    """Count a signature that is about to be asked for; returns its row."""
+    """Count a signature that is about to be asked for; returns its row, or how many there are today (``TALLIED``)."""
+    if kind in TALLIED:
+        return tally_signatures(connection, at, kind=kind, issuer=issuer, number=1)
     cursor = connection.execute(
         "INSERT INTO signature (issuer_id, kind, at) VALUES (?, ?, ?)", (issuer_id(connection, at, issuer), kind, at)
     )
     assert cursor.lastrowid is not None  # noqa: S101 - for mypy: an INSERT has one
     return cursor.lastrowid
+
+
+def tally_signatures(connection: sqlite3.Connection, at: str, *, kind: str, issuer: bytes, number: int) -> int:
+    """Count signatures that are about to be asked for in the row of the day; returns how many there are today."""
+    named = (issuer_id(connection, at, issuer), kind, at[: len("2026-01-31")])
+    where = "WHERE issuer_id = ? AND kind = ? AND day = ? RETURNING tries"
+    sql = f"UPDATE signature_tally SET tries = tries + ?, at = ? {where}"  # noqa: S608 - our own text
+    found = connection.execute(sql, (number, at, *named)).fetchone()
+    if found is None:
+        sql = "INSERT INTO signature_tally (issuer_id, kind, day, tries, at) VALUES (?, ?, ?, ?, ?) RETURNING tries"
+        found = connection.execute(sql, (*named, number, at)).fetchone()
+    return int(found[0])

@@ -95,7 +95,8 @@ class JournalReader(Reader):
             issuer: only for the issuer whose certificate has this SHA-256.
         """
         rows = self.rows(
-            "SELECT kind, count(*) FROM signature JOIN issuer ON issuer.id = signature.issuer_id "
+            "SELECT kind, sum(tries) FROM (SELECT kind, issuer_id, 1 AS tries FROM signature "
+            "UNION ALL SELECT kind, issuer_id, tries FROM signature_tally) AS s JOIN issuer ON issuer.id = s.issuer_id "
             "WHERE ?1 IS NULL OR issuer.sha256 = ?1 GROUP BY kind ORDER BY kind",
             issuer,
         )

@@ -14,10 +14,19 @@ from sqlite_utils import Database, Migrations
 from hsm.durable import FileKind
 from hsm.journal.errors import ERRORS
 
-SETS: Final = ("issuance", "revocation", "audit")
+SETS: Final = ("issuance", "revocation", "audit", "order")
 """The concerns that keep rows here, in the order in which they may refer to each other's tables."""
 
-TIMED: Final = ("signature", "certificate", "revocation", "crl", "signed_crl", "accepted_difference")
+TIMED: Final = (
+    "signature",
+    "certificate",
+    "revocation",
+    "crl",
+    "signed_crl",
+    "adopted_crl",
+    "accepted_difference",
+    "closed_tries",
+)
 """Tables whose newest row may be the newest entry, and whose rows are written in the order of their ids."""
 
 _FOLDER: Final = files(__package__)
@@ -55,6 +64,7 @@ def _migrate(db: Database) -> None:
 def _last_entry() -> str:
     newest = [f"(SELECT at FROM {table} ORDER BY rowid DESC LIMIT 1)" for table in TIMED]  # noqa: S608 - our own tables
     newest.append("(SELECT max(at) FROM void)")  # its id is the issuance's: an old one may be given up last
+    newest.append("(SELECT max(at) FROM signature_tally)")  # its rows are one a day, and change
     filled = ", ".join(f"coalesce({one}, '')" for one in newest)
     return f"SELECT nullif(max({filled}), '')"
 

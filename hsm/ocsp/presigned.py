@@ -10,17 +10,21 @@ import datetime as dt
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.x509 import ocsp
+from cryptography.x509.oid import SignatureAlgorithmOID
 
-from hsm.algorithms import verify
+from hsm.algorithms import scheme_of, verify
 from hsm.errors import OcspError
+from hsm.ocsp.delegation import check_delegation
 from hsm.ocsp.identity import IssuerIdentity
+from hsm.ocsp.request import CertId
 from hsm.ocsp.response import Good, Responder, Status, Unknown, Window
 from hsm.revocation.crl import Revoked
 from hsm.revocation.reasons import Reason
@@ -43,14 +47,23 @@ class SignedAnswer:
     window: Window
 
     @classmethod
-    def parse(cls, content: bytes) -> "SignedAnswer":
-        """Read one of our own answers.
+    def parse(cls, content: bytes, certificate: CertId, issuer: x509.Certificate) -> "SignedAnswer":
+        """Read an answer that lay in a folder, where anybody may have put it.
+
+        Args:
+            content: the answer.
+            certificate: that it has to be about.
+            issuer: who signed it, or whose responder did.
 
         Raises:
-            ValueError: it is none.
+            ValueError: it is none, is about another certificate, or its signature is not to be trusted.
         """
         response = ocsp.load_der_ocsp_response(content)
         single = next(iter(response.responses))
+        named = (single.serial_number, single.issuer_name_hash, single.issuer_key_hash)
+        if named != (certificate.serial, certificate.name_hash, certificate.key_hash):
+            raise ValueError("it is about another certificate")
+        _check_signature(response, issuer)
         if single.next_update_utc is None:
             raise ValueError("it has no nextUpdate")
         status = _STATUSES.get(single.certificate_status) or _revoked(single)
@@ -66,6 +79,31 @@ def _revoked(single: ocsp.OCSPSingleResponse) -> Revoked:
     return Revoked(single.serial_number, at, reason)
 
 
+def _check_signature(response: ocsp.OCSPResponse, issuer: x509.Certificate) -> None:
+    """See that the issuer, or a responder of its own, signed an answer: the one now, or an earlier one.
+
+    Raises:
+        ValueError: nobody who may did.
+    """
+    signer = response.certificates[0] if response.certificates else issuer
+    pss = response.signature_algorithm_oid == SignatureAlgorithmOID.RSASSA_PSS
+    try:
+        _check_responder(signer, issuer)
+        verify(
+            signer.public_key(),  # type: ignore[arg-type]  # another kind is an error below
+            response.signature,
+            response.tbs_response_bytes,
+            scheme_of(signer, pss=True).hash if pss else response.signature_hash_algorithm,
+            pss=pss,
+        )
+    except (OcspError, InvalidSignature, UnsupportedAlgorithm, TypeError, AttributeError) as error:
+        raise ValueError("its signature is not to be trusted") from error
+
+
+_check_responder = lru_cache(maxsize=64)(check_delegation)
+"""The same few certificates stand in all answers."""
+
+
 class PresignedFolder:
     """The folder with the answers about one issuer's certificates."""
 
@@ -73,14 +111,16 @@ class PresignedFolder:
         """Name the folder; it is made when the first answer is written."""
         self.path = path
         self.identity = IssuerIdentity(issuer)
+        self._issuer = issuer
 
     def read(self, serial: int) -> SignedAnswer | None:
-        """Return the answer about a certificate, or None if there is none that can be read."""
+        """Return the answer about a certificate, or None if there is none that can be read and is signed for us."""
         place = self.identity.path(serial)
         if place is None:
             return None
         try:
-            return SignedAnswer.parse((self.path / place).read_bytes())
+            content = (self.path / place).read_bytes()
+            return SignedAnswer.parse(content, self.identity.certificate(serial), self._issuer)
         except (OSError, ValueError):
             return None
 

@@ -39,6 +39,7 @@ class JournalStatuses:
         *,
         also_issued: Callable[[int], bool] = lambda _: False,
         same_key: Collection[x509.Certificate] = (),
+        check: Callable[[JournalReader], None] = lambda _: None,
     ) -> None:
         """Open the journal.
 
@@ -47,11 +48,14 @@ class JournalStatuses:
             issuer: whose certificates are asked about.
             also_issued: knows certificates that stand somewhere else, like a station's manifest.
             same_key: earlier certificates of the issuer, for the same key.
+            check: called each time that the file is opened; raises if it is not to be answered from, as an older copy.
 
         Raises:
             JournalError: it can't be read.
+            HsmError: from ``check``.
         """
         self._path = journal
+        self._check = check
         self._revoker = revoker_of(issuer)
         self._issuers = frozenset(certificate_sha256(one) for one in (issuer, *same_key))
         self._also_issued = also_issued
@@ -94,5 +98,11 @@ class JournalStatuses:
 
     def _open(self) -> None:
         self.close()
-        self._reader = JournalReader(self._path)
-        self._inode = self._path.stat().st_ino
+        inode = self._path.stat().st_ino if self._path.exists() else 0  # first: it may be replaced once more
+        reader = JournalReader(self._path)
+        try:
+            self._check(reader)
+        except BaseException:
+            reader.close()
+            raise
+        self._reader, self._inode = reader, inode

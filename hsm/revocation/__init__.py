@@ -3,10 +3,11 @@
 ::
 
     revoke(journal, revoker_of(issuer), [Target(serial, shard="WO-1001")], Reason.KEY_COMPROMISE)
+    folder = CrlFolder(Path("crl"), issuer)
     signing = CrlIssuer(issuer, key, CrlPolicy(url="http://crl.example.com"))
     with journal.reader() as reader:
-        wanted = due(reader, signing, scopes(reader, signing), now)
-    publish(journal, signing, CrlFolder(Path("crl"), issuer), wanted, now)
+        wanted = due(reader, signing, scopes(reader, signing), now, folder)
+    publish(journal, signing, folder, wanted, now)
 
 Open first ``acts.py``: what can be done to a certificate, as rows of the CA's journal that are never deleted. Then
 ``publishing.py``: which CRLs are due, and how one is made; ``crl.py`` writes it, ``scopes.py`` says what it is about,
@@ -30,7 +31,7 @@ from hsm.revocation.acts import (
 from hsm.revocation.adopting import Adopted, adopt
 from hsm.revocation.crl import CrlTerms, Revoked, SignedCrl
 from hsm.revocation.folder import CrlFolder, number_of, read_crl, replace_file
-from hsm.revocation.publishing import CrlIssuer, CrlPolicy, Made, due, make, publish, scopes
+from hsm.revocation.publishing import CrlIssuer, CrlPolicy, Made, check_published, due, make, publish, scopes
 from hsm.revocation.reasons import FINAL, Reason
 from hsm.revocation.scopes import DELTA, FULL, Scope, shard_of
 
@@ -53,6 +54,7 @@ __all__ = [
     "Standing",
     "Target",
     "adopt",
+    "check_published",
     "due",
     "hold",
     "make",

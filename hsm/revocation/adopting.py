@@ -8,6 +8,7 @@ from functools import partial
 from typing import Final
 
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 
 from hsm.durable import time_text
 from hsm.errors import CrlError
@@ -22,6 +23,11 @@ _REASONS: Final = {flag: Reason.parse(flag.value) for flag in x509.ReasonFlags i
 
 _NEWEST: Final = f"SELECT {STANDING} FROM revocation WHERE revoker_id = ? AND serial = ? GROUP BY serial"  # noqa: S608
 
+_KNOWN: Final = """
+SELECT 1 FROM adopted_crl WHERE revoker_id = ?1 AND sha256 = ?2
+UNION ALL SELECT 1 FROM signed_crl JOIN crl ON crl.id = crl_id WHERE revoker_id = ?1 AND sha256 = ?2
+"""
+
 Crls = Mapping[Scope, x509.CertificateRevocationList]
 
 
@@ -32,7 +38,7 @@ class Adopted:
     number: int
     """Later CRLs have higher ones."""
     added: int
-    """Revocations that the journal did not know."""
+    """Acts that the journal did not know."""
 
 
 def adopt(
@@ -72,13 +78,18 @@ def _adopt(
     owner = revoker_id(connection, at, revoker)
     sql = "SELECT coalesce(max(number), 0) FROM crl WHERE revoker_id = ?"
     (journal_number,) = connection.execute(sql, (owner,)).fetchone()
-    newer = sorted(
-        (crl for crl in crls.values() if number_of(crl) > journal_number), key=lambda crl: (number_of(crl), -len(crl))
-    )  # the journal knows what an older one says
-    added = sum(_take(connection, at, owner, entry, target_of) for crl in newer for entry in crl)
-    number = number_of(newer[-1]) if newer else journal_number
-    if newer:  # taken, and not signed by this journal: no delta will add to it
-        last = newer[-1]
+    digests = {crl.fingerprint(hashes.SHA256()): crl for crl in crls.values()}
+    news = sorted(
+        (digest for digest in digests if not connection.execute(_KNOWN, (owner, digest)).fetchall()),
+        key=lambda digest: (number_of(digests[digest]), -len(digests[digest])),
+    )  # the journal knows what one says that it signed itself, or took over before
+    added = sum(_take(connection, at, owner, entry, target_of) for digest in news for entry in digests[digest])
+    sql = "INSERT INTO adopted_crl (revoker_id, sha256, at) VALUES (?, ?, ?)"
+    connection.executemany(sql, [(owner, digest, at) for digest in news])
+    last = digests[news[-1]] if news else None
+    number = journal_number
+    if last is not None and number_of(last) > journal_number:  # taken, and not signed here: no delta will add to it
+        number = number_of(last)
         until = last.next_update_utc or last.last_update_utc + dt.timedelta(seconds=1)
         connection.execute(
             "INSERT INTO crl (revoker_id, scope, number, last_act, this_update, next_update, at) "

@@ -1,12 +1,13 @@
 """The folder that CRLs are published in.
 
 Whoever serves it, or copies it to where it is served, sees whole files only: each is written beside its place, made
-durable, and renamed. What is published is also the last word on numbers: if a file says more than the journal knows,
-the journal is an old copy, and going on would give two CRLs one number.
+durable, and renamed. What is published is also the last word on the journal: if a file has a higher number than the
+journal knows, or is not on its record, the journal is an old copy, and going on would take back what was revoked.
 """
 
+import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ class Published:
 
     path: Path
     number: int
+    sha256: bytes
 
 
 class CrlFolder:
@@ -51,16 +53,22 @@ class CrlFolder:
         yield from (path for name in (FULL_FILE, DELTA_FILE) if (path := self.path / name).exists())
         yield from sorted((self.path / SHARD_FOLDER).glob("[!.]*.crl"))
 
-    def highest(self) -> Published | None:
-        """Return the CRL with the highest number; None in an empty folder. However long a list is, this is quick.
+    def published(self) -> list[Published]:
+        """Return what is there. However long a list is, this is quick.
 
         Raises:
             CrlError: a file can't be read (``crl.unreadable``), or another issuer signed it (``crl.foreign``).
         """
-        found = [Published(path, self._number(path)) for path in self.files()]
-        return max(found, key=lambda published: published.number, default=None)
+        return [self._published(path) for path in self.files()]
 
-    def _number(self, path: Path) -> int:
+    def sha256(self, scope: Scope) -> bytes | None:
+        """Return the digest of the CRL of a scope, whoever signed it; None if there is none that can be read."""
+        try:
+            return hashlib.sha256(self.where(scope).read_bytes()).digest()
+        except OSError:
+            return None
+
+    def _published(self, path: Path) -> Published:
         try:
             content = path.read_bytes()
             signed = der.split_signed(content)
@@ -74,7 +82,7 @@ class CrlFolder:
             raise self._foreign(path) from error
         except ValueError as error:
             raise CrlError(f"{path}: not a CRL in DER; move it away", code="crl.unreadable") from error
-        return number_of(head)
+        return Published(path, number_of(head), hashlib.sha256(content).digest())
 
     def read(self, path: Path) -> x509.CertificateRevocationList:
         """Read a CRL and see that this issuer signed it.
@@ -95,16 +103,20 @@ class CrlFolder:
         name = self._issuer.subject.rfc4514_string()
         return CrlError(f"{path} was not signed by {name}; give each issuer its own folder", code="crl.foreign")
 
-    def check_numbers(self, known: int) -> None:
-        """Refuse to go on with a journal that is behind what is published.
+    def check(self, highest_number: Callable[[], int], knows: Callable[[bytes], bool]) -> None:
+        """Refuse to go on with a journal that is not the one that these files come from.
 
         Args:
-            known: the highest number that the journal knows.
+            highest_number: the highest number that the journal knows; asked after the files were read, since whoever
+                publishes writes the journal first.
+            knows: whether a CRL with this SHA-256 is on record.
 
         Raises:
-            CrlError: ``crl.number_behind``; nothing was written.
+            CrlError: ``crl.number_behind``, or ``crl.not_on_record``; nothing was written.
         """
-        highest = self.highest()
+        published = self.published()
+        highest = max(published, key=lambda one: one.number, default=None)
+        known = highest_number()
         if highest is not None and highest.number > known:
             raise CrlError(
                 f"{highest.path} has number {highest.number}, and the journal ends at {known}: it is an older copy. "
@@ -114,6 +126,16 @@ class CrlFolder:
                 published=highest.number,
                 journal=known,
             )
+        for one in published:
+            if not knows(one.sha256):
+                raise CrlError(
+                    f"{one.path} (number {one.number}) was signed by this CA and is not on the journal's record: the "
+                    "journal is an older copy that went on. Restore the newest one, or take over what is published "
+                    "with 'station ca crl adopt'; nothing was published",
+                    code="crl.not_on_record",
+                    published=one.number,
+                    journal=known,
+                )
 
     def write(self, scope: Scope, content: bytes) -> Path:
         """Put a CRL in its place: whole or not at all, and durable.

@@ -14,6 +14,7 @@ from typing import Final
 
 from hsm.durable import Reader, time_text
 from hsm.journal import CaJournal
+from hsm.revocation import chain
 from hsm.revocation.acts import STANDING, Act, moment, revoker_id, standing_of
 from hsm.revocation.crl import Revoked
 from hsm.revocation.reasons import Reason
@@ -79,6 +80,7 @@ def _reserve(connection: sqlite3.Connection, at: str, *, revoker: bytes, plans: 
     (number,) = connection.execute(sql, (owner,)).fetchone()
     sql = "SELECT coalesce(max(id), 0) FROM revocation WHERE revoker_id = ?"
     (last_act,) = connection.execute(sql, (owner,)).fetchone()
+    head = chain.head_now(connection, revoker)
     made = []
     for plan in plans:
         base = plan.base.number if plan.base else None
@@ -88,6 +90,7 @@ def _reserve(connection: sqlite3.Connection, at: str, *, revoker: bytes, plans: 
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (*row, at),
         )
+        connection.execute("INSERT INTO crl_head (crl_id, head) VALUES (?, ?)", (cursor.lastrowid, head))
         made.append(Reserved(cursor.lastrowid or 0, plan, number, last_act))
     return made
 
@@ -117,6 +120,17 @@ def newest(reader: Reader, revoker: bytes) -> Mapping[Scope, CrlRecord]:
     """Return the newest CRL of each scope that was signed."""
     found = (_crl_of(row) for row in reader.rows(_NEWEST, revoker))
     return {record.scope: record for record in found}
+
+
+def signed_as(reader: Reader, revoker: bytes, sha256: bytes) -> CrlRecord | None:
+    """Return the record of the CRL with this digest, or None if this journal did not sign it."""
+    return next((_crl_of(row) for row in reader.rows(f"{_CRL} AND sha256 = ?", revoker, sha256)), None)
+
+
+def knows(reader: Reader, revoker: bytes, sha256: bytes) -> bool:
+    """Whether a CRL with this digest was signed here, or was taken over."""
+    sql = f"SELECT 1 FROM adopted_crl WHERE {_MINE} AND sha256 = ?"  # noqa: S608
+    return signed_as(reader, revoker, sha256) is not None or bool([*reader.rows(sql, revoker, sha256)])
 
 
 def base_for_delta(reader: Reader, revoker: bytes, now: dt.datetime) -> CrlRecord | None:

@@ -1,15 +1,16 @@
 """Making the CRLs that are due, and publishing them.
 
-1. The journal is compared with the folder: a number never goes back (``CrlFolder.check_numbers``).
-2. ``due`` says which CRLs have to be made. One number is taken for all of them, durable, before anything is signed.
+1. The journal is compared with the folder: is it the one that the files there come from (``check_published``)?
+2. ``due`` says which CRLs have to be made, by what lies in the folder. One number is taken for all of them, durable,
+   before anything is signed.
 3. Each is written from the journal's rows, counted, signed by the token, read again, verified, and recorded.
 4. Only then are the files put into their places, each whole.
 
-A program that dies in between leaves a number that nobody used, and the files as they were.
+A program that dies in between leaves a number that nobody used, and the files as they were: they are due as before.
 """
 
 import datetime as dt
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -101,13 +102,38 @@ def scopes(reader: JournalReader, issuer: CrlIssuer, more: Iterable[str] = ()) -
     return [FULL, DELTA, *(Scope.of_shard(shard) for shard in sorted(known))]
 
 
-def due(reader: JournalReader, issuer: CrlIssuer, wanted: Sequence[Scope], now: dt.datetime) -> list[Scope]:
+def check_published(reader: JournalReader, issuer: x509.Certificate, folder: CrlFolder) -> None:
+    """See that the journal is the one that the published CRLs come from, and no older copy of it.
+
+    Raises:
+        CrlError: it is not (``crl.number_behind``, ``crl.not_on_record``), or a file is no CRL of this issuer.
+    """
+    revoker = revoker_of(issuer)
+    folder.check(lambda: numbers.highest_number(reader, revoker), lambda sha256: numbers.knows(reader, revoker, sha256))
+
+
+def due(
+    reader: JournalReader,
+    issuer: CrlIssuer,
+    wanted: Sequence[Scope],
+    now: dt.datetime,
+    folder: CrlFolder | None = None,
+) -> list[Scope]:
     """Return which of the CRLs have to be made now.
 
     Each when its time has come; the delta and the shards also when something was revoked, held or released that they
     don't tell yet; and the full one then too, if there is no delta to tell it.
+
+    Args:
+        reader: of the journal.
+        issuer: whose.
+        wanted: which are asked about.
+        now: the time.
+        folder: what lies there counts, not what was signed last: that may never have been published. None: what was
+            signed last.
     """
-    made = numbers.newest(reader, issuer.revoker)
+    revoker = issuer.revoker
+    made = _lying(reader, revoker, folder, {FULL, *wanted}) if folder else numbers.newest(reader, revoker)
     full = made.get(FULL)
     found = []
     for scope in wanted:
@@ -122,6 +148,19 @@ def due(reader: JournalReader, issuer: CrlIssuer, wanted: Sequence[Scope], now: 
             is_due = changed and (scope != FULL or issuer.policy.url is None)
         if is_due:
             found.append(scope)
+    return found
+
+
+def _lying(
+    reader: JournalReader, revoker: bytes, folder: CrlFolder, wanted: Iterable[Scope]
+) -> Mapping[Scope, numbers.CrlRecord]:
+    """Return the records of the CRLs in a folder, without what is not on record or not in its place."""
+    found = {}
+    for scope in wanted:
+        sha256 = folder.sha256(scope)
+        record = None if sha256 is None else numbers.signed_as(reader, revoker, sha256)
+        if record is not None and record.scope == scope:
+            found[scope] = record
     return found
 
 
@@ -152,11 +191,10 @@ def publish(
     """Make CRLs and put them into the folder. Blocks.
 
     Raises:
-        CrlError: as ``make``; or the journal is behind the folder (``crl.number_behind``), or the folder can't be
-            written (``crl.folder``).
+        CrlError: as ``make`` and ``check_published``; or the folder can't be written (``crl.folder``).
     """
     with journal.reader() as reader:
-        folder.check_numbers(numbers.highest_number(reader, issuer.revoker))
+        check_published(reader, issuer.certificate, folder)
     made = make(journal, issuer, wanted, now)
     return [Made(one.scope, one.crl, folder.write(one.scope, one.crl.der)) for one in made]
 

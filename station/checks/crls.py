@@ -12,7 +12,7 @@ from typing import Final
 
 from hsm import HsmError, Profile
 from hsm.journal import JournalReader
-from hsm.revocation import FULL, read_crl, revoker_of
+from hsm.revocation import FULL, check_published, read_crl, revoker_of
 from hsm.revocation.numbers import highest_number
 from station.checks.findings import Finding, fail, ok, warn
 from station.config import Config, CrlSection
@@ -125,13 +125,15 @@ def _newest(place: CrlPlace, now: datetime, check: str) -> Finding:
 
 
 def _number(config: Config, place: CrlPlace, check: str) -> Finding:
-    """See that the journal is not behind what is published."""
+    """See that the journal is the one that the published lists come from."""
     known = 0
     try:
         if config.ca.journal.exists():
             with JournalReader(config.ca.journal) as reader:
                 known = highest_number(reader, revoker_of(place.issuer))
-        place.folder.check_numbers(known)
+                check_published(reader, place.issuer, place.folder)
+        else:
+            place.folder.check(lambda: 0, lambda _: False)
     except HsmError as error:
         return fail(check, str(error), "")
     return ok(check, f"the next list is number {known + 1}")

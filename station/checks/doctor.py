@@ -25,12 +25,11 @@ from hsm.durable import FileKind, WriterLock
 from hsm.durable.opening import open_for_reading
 from hsm.errors import JournalError
 from hsm.journal.schema import JOURNAL
-from hsm.profiles import Profile
 from station.checks import preflight, tokens
 from station.checks.findings import Finding, Level, fail, ok, warn
 from station.config import Config, load
 from station.errors import ManifestError
-from station.manifest import CLOCK_TOLERANCE, ManifestLocked, ManifestReader
+from station.manifest import CLOCK_TOLERANCE, ManifestLocked
 from station.manifest.schema import MANIFEST
 from station.ports.slots import SlotMap
 from station.ports.uevent import present_ports
@@ -66,7 +65,6 @@ def examine(path: Path) -> Iterator[Finding]:
     config = load(path)
     yield from _disk(config.station.manifest)
     yield from _clock(config)
-    yield from _order(config)
     try:
         with WriterLock(config.station.manifest.resolve(), MANIFEST):
             yield from tokens.examine(config)
@@ -156,26 +154,6 @@ def _newest_entry(kind: FileKind, path: Path) -> datetime:
     finally:
         database.close()
     return datetime.min.replace(tzinfo=UTC) if row is None or row[0] is None else datetime.fromisoformat(str(row[0]))
-
-
-def _order(config: Config) -> Iterator[Finding]:
-    """Compare the order with what is on record; what is wrong with the manifest itself is said above."""
-    terms, orders = preflight.order_terms(config, Profile.load(config.ca.profile)), {}
-    with suppress(ManifestError), ManifestReader(config.station.manifest) as reader:
-        orders = {order.terms.name: order for order in reader.orders()}
-    if (found := orders.get(terms.name)) is None:
-        yield ok("order", f"{terms.name} is a new one, of {terms.quantity} units")
-    elif found.terms != terms:
-        yield fail(
-            "order",
-            f"{terms.name} is in the manifest with other terms: product {found.terms.product}, profile"
-            f" {found.terms.profile}, {found.terms.quantity} units, {found.terms.product_serial(0)} the first",
-            "put them back, or give the order a new name",
-        )
-    elif found.reserved >= terms.quantity:
-        yield warn("order", f"{terms.name} is complete: all {terms.quantity} serials are taken", "begin the next order")
-    else:
-        yield ok("order", f"{terms.name}: {found.reserved} of {terms.quantity} serials are taken")
 
 
 def _ports(config: Config) -> Iterator[Finding]:

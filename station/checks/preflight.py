@@ -18,11 +18,12 @@ from cryptography.exceptions import InvalidSignature
 from hsm import HsmError, Profile, TokenUri
 from hsm.module import module_path
 from hsm.pin import PinKind
-from station.checks import crls
+from station.checks import crls, orders
 from station.checks.findings import Finding, fail, ok, warn
 from station.config import Config, SlotConfig, load, problems
 from station.config.certificates import ROOT_STAYS, is_root
-from station.manifest import OrderTerms
+from station.config.languages import DRIVERS
+from station.errors import ConfigError
 from station.ports.slots import SlotMap
 from station.ports.uevent import present_ports
 
@@ -41,11 +42,13 @@ def examine(path: Path) -> Iterator[Finding]:
         yield from (fail("configuration", str(problem), "") for problem in found)
         return
     config = load(path)
-    yield ok("configuration", f"{path}: order {config.order.name} of {config.order.quantity} units")
+    yield ok("configuration", str(path))
     yield from _environment(config)
     yield from _tokens(config)
     yield from _certificates(config)
     yield from _profile(config)
+    yield from orders.examine(config)
+    yield _ledger(config)
     yield from _folders(config)
     yield from crls.examine(config)
     yield from _slots(config)
@@ -141,7 +144,7 @@ def _certificates(config: Config) -> Iterator[Finding]:
     except (InvalidSignature, ValueError, TypeError):
         yield fail("chain", f"{config.ca.certificate} is not signed by {config.ca.root}", "name the right pair in [ca]")
     else:
-        if is_root(issuer):
+        if is_root(issuer, config.ca.certificate.parent):
             yield fail("chain", f"{config.ca.certificate}: {ROOT_STAYS}", "")
         else:
             yield ok("chain", "the root signed the issuer")
@@ -169,6 +172,14 @@ def validity(name: str, certificate: x509.Certificate, now: datetime) -> Finding
     return ok(name, f"{subject}, valid to {end:%Y-%m-%d}")
 
 
+def _ledger(config: Config) -> Finding:
+    """Say whether the manifest is sealed, so that who trusts nobody here can check it."""
+    if config.ledger.key.exists():
+        return ok("ledger", f"sealed every {config.ledger.interval} s with the key of {config.ledger.key}")
+    text = f"{config.ledger.key} is not there: nothing seals the manifest"
+    return warn("ledger", text, "station manifest ledger-key")
+
+
 def _profile(config: Config) -> Iterator[Finding]:
     try:
         profile = Profile.load(config.ca.profile)
@@ -176,18 +187,6 @@ def _profile(config: Config) -> Iterator[Finding]:
         yield fail("profile", str(error), "")
     else:
         yield ok("profile", profile.name)
-
-
-def order_terms(config: Config, profile: Profile) -> OrderTerms:
-    """Return the terms of the order as the manifest keeps them."""
-    return OrderTerms(
-        name=config.order.name,
-        product=config.product.model,
-        profile=profile.name,
-        quantity=config.order.quantity,
-        serial_format=config.order.serial,
-        first_number=config.order.first,
-    )
 
 
 def _folders(config: Config) -> Iterator[Finding]:
@@ -210,10 +209,26 @@ def _slots(config: Config) -> Iterator[Finding]:
     if config.rehearsal is not None:
         yield ok("slots", f"a rehearsal with {config.rehearsal.boards} virtual boards; their ports come with them")
         return
+    yield from _drivers(config)
     places = SlotMap(config.slots)
     present = {places.slot_of(port): port.device for port in present_ports()}
     for slot in config.slots:
         yield _slot(slot, present.get(slot.name))
+
+
+def _drivers(config: Config) -> Iterator[Finding]:
+    """Look whether the drivers that are no part of the station can be used."""
+    names = sorted({slot.driver for slot in config.slots} - set(DRIVERS))
+    if names:
+        from station.line.drivers import driver_maker  # noqa: PLC0415  # all drivers: most lines need none of them here
+    for name in names:
+        check = f"driver {Path(name).name}"
+        try:
+            driver_maker(name)
+        except ConfigError as error:
+            yield fail(check, str(error), f"'station driver lint {name}' lists all that is wrong")
+        else:
+            yield ok(check, name)
 
 
 def _slot(slot: SlotConfig, device: str | None) -> Finding:

@@ -18,7 +18,10 @@ from station.checks import preflight
 from station.checks.findings import Finding, fail, ok, warn
 from station.config import Config, TokensSection
 from station.config.certificates import is_root
-from station.signing import rules_of
+from station.errors import ConfigError
+from station.manifest import ManifestReader
+from station.orders.binding import notes_kept
+from station.signing import refuse_root, rules_of
 
 _EXPIRES_SOON: Final = timedelta(days=30)
 
@@ -37,7 +40,7 @@ def examine(config: Config) -> Iterator[Finding]:
 
 def _token(config: Config, tokens: TokensSection, uri: str, files: tuple[Path, Path], number: str) -> Iterator[Finding]:
     issuer, root = (preflight.read_certificate(path) for path in files)
-    if not isinstance(issuer, str) and is_root(issuer):
+    if not isinstance(issuer, str) and is_root(issuer, files[0].parent):
         return  # said by the checks of the certificates; its token stays closed
     try:
         signer = Signer.open(TokenUri.parse(uri), environment=config.ca.environment, counts=config.ca.signatures)
@@ -45,6 +48,11 @@ def _token(config: Config, tokens: TokensSection, uri: str, files: tuple[Path, P
         yield fail(f"token{number}", str(error), error.operator)
         return
     with signer:
+        try:
+            refuse_root(config.ca, signer)
+        except (ConfigError, HsmError) as error:
+            yield fail(f"token{number}", str(error), error.operator)
+            return
         yield _facts(signer.token, number)
         yield _pin(signer.token, number)
         missing = isinstance(issuer, str) or isinstance(root, str)
@@ -64,6 +72,7 @@ def _token(config: Config, tokens: TokensSection, uri: str, files: tuple[Path, P
             yield fail(f"key{number}", str(error), error.operator)
             return
         yield ok(f"signature{number}", "the key signed a probe, and the issuer certificate verified it")
+        yield from _order_note(config, signer, number)
         yield _lifetime(config, issuer, number)
 
 
@@ -128,6 +137,25 @@ def _key(signer: Signer, tokens: TokensSection, issuer: x509.Certificate, number
     if tokens.backed_up:
         text += "; backed_up: it could leave a token once"
     return ok(f"key{number}", text)
+
+
+def _order_note(config: Config, signer: Signer, number: str) -> Iterator[Finding]:
+    """Say whether the token itself remembers where the order that runs is used."""
+    if not config.station.manifest.exists():
+        return
+    with ManifestReader(config.station.manifest) as reader:
+        seals = [one.terms.seal for one in reader.orders() if one.terms.name == config.order.name]
+    if not seals or seals[0] is None:
+        return
+    check = f"order note{number}"
+    if notes_kept(signer, seals[0]):
+        yield ok(check, f"the token remembers in which manifest order {config.order.name} is used")
+    else:
+        yield warn(
+            check,
+            f"the token does not remember order {config.order.name}: it keeps no notes, or was exchanged",
+            "import the order's file again; for a token that keeps none, guard ca.db, which remembers in its place",
+        )
 
 
 def _lifetime(config: Config, issuer: x509.Certificate, number: str) -> Finding:

@@ -10,10 +10,12 @@ from hsm import KeyKind, TokenUri, init_ca
 from station.cli.ca_audit import audit
 from station.cli.ca_ceremony import ceremony
 from station.cli.ca_crl import crl
+from station.cli.ca_export import export_command
 from station.cli.ca_intents import give_up_command, intents_command
 from station.cli.ca_issue import issue, profiles, sign_batch
 from station.cli.ca_ocsp import ocsp
 from station.cli.ca_revoke import hold_command, release_command, revoke_command, revoked_command
+from station.cli.ca_verification import verification
 from station.cli.certificate import facts_of, lines_of
 from station.cli.commands import Group, json_option
 from station.cli.output import print_fields, print_json
@@ -23,8 +25,8 @@ _KEYS: Final = [kind.value for kind in KeyKind]
 
 _INIT_EXAMPLE: Final = """\
 station ca init --name 'Acme Devices' --out ca/ \\
-    --root-token 'pkcs11:token=root?module-name=softhsm&pin-source=prompt:' \\
-    --intermediate-token 'pkcs11:token=intermediate?module-name=softhsm&pin-source=prompt:'"""
+    --root-token 'pkcs11:token=root?module-name=softhsm2&pin-source=prompt:' \\
+    --intermediate-token 'pkcs11:token=intermediate?module-name=softhsm2&pin-source=prompt:'"""
 
 
 @click.group("ca", cls=Group, examples=["station ca init --help", "station ca show ca/*.pem"])
@@ -37,7 +39,9 @@ ca.add_command(ceremony)
 ca.add_command(profiles)
 ca.add_command(issue)
 ca.add_command(sign_batch)
+ca.add_command(verification)
 for command in (
+    export_command,
     intents_command,
     give_up_command,
     revoke_command,

@@ -2,7 +2,7 @@
 
 import datetime as dt
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKey
 from hsm.algorithms import PublicKey, family_of
 from hsm.ceremony import (
     DoneCeremony,
+    LeftKey,
     Plan,
     load_plan,
     prepare_rehearsal,
@@ -44,6 +45,7 @@ _EXAMPLES: Final = [
     help="With --rehearse: a new folder that keeps what the rehearsal makes.",
 )
 @click.option("--undo", is_flag=True, help="Remove what a ceremony made that was killed.")
+@click.option("--yes", is_flag=True, help="With --undo: don't ask before keys are destroyed.")
 @click.option("--verify", is_flag=True, help="Check FILE, a transcript; needs --certificate and no token.")
 @click.option(
     "--certificate",
@@ -59,6 +61,7 @@ def ceremony(  # noqa: PLR0913 (one option each)
     rehearse: bool,
     folder: str | None,
     undo: bool,
+    yes: bool,
     verify: bool,
     certificate: str | None,
     as_json: bool,
@@ -73,6 +76,8 @@ def ceremony(  # noqa: PLR0913 (one option each)
         raise click.UsageError("--rehearse, --undo and --verify can't be combined")
     if folder is not None and not rehearse:
         raise click.UsageError("--folder goes with --rehearse; a ceremony's folder stands in its file")
+    if yes and not undo:
+        raise click.UsageError("--yes goes with --undo")
     if (certificate is not None) is not verify:
         raise click.UsageError("--verify and --certificate go together")
     if verify:
@@ -80,7 +85,7 @@ def ceremony(  # noqa: PLR0913 (one option each)
         return
     plan = load_plan(Path(file), now=dt.datetime.now(dt.UTC))
     if undo:
-        _undo(plan, as_json=as_json)
+        _undo(plan, yes=yes, as_json=as_json)
     elif rehearse:
         _rehearse(plan, operators, folder, as_json=as_json)
     else:
@@ -102,8 +107,15 @@ def _rehearse(plan: Plan, operators: tuple[str, ...], folder: str | None, *, as_
         click.echo("the rehearsal succeeded, and its temporary folder is removed; --folder DIR keeps one")
 
 
-def _undo(plan: Plan, *, as_json: bool) -> None:
-    transcript = undo_killed(plan, report=_reporter(as_json=as_json))
+def _undo(plan: Plan, *, yes: bool, as_json: bool) -> None:
+    def confirm(keys: Sequence[LeftKey]) -> bool:
+        for key in keys:
+            click.echo(
+                f"key '{key.label}' in token '{key.token}', SHA-256 of its SPKI {key.spki_sha256 or '?'}", err=True
+            )
+        return yes or click.confirm("destroy these keys for good? No certificate of theirs may be in use", err=True)
+
+    transcript = undo_killed(plan, confirm=confirm, report=_reporter(as_json=as_json))
     if as_json:
         print_json({"undone": True, "transcript": transcript})
     else:

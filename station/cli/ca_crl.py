@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtensionOID
 
 from hsm import Authority, CrlError
+from hsm.journal import CaJournal
 from hsm.revocation import (
     DELTA,
     FULL,
@@ -24,6 +25,7 @@ from hsm.revocation import (
     Scope,
     Target,
     adopt,
+    check_published,
     due,
     make,
     number_of,
@@ -39,6 +41,7 @@ from station.config import Config, load
 from station.crl_places import CrlPlace, crl_places, place_of
 from station.errors import StationError, printable
 from station.line.crl_schedule import order_shards
+from station.revoking import settle
 from station.signing import open_signer, rules_of
 
 _SHARD_FILE: Final = re.compile(r"shards/([^/]+)\.crl")
@@ -70,18 +73,21 @@ def publish_command(folder: str | None, *, config_path: str, only_due: bool, as_
     All of them are made and put into DIR, which is [crl] directory if left out. Each file is put in its
     place whole, or not at all. full.crl tells of every
     revoked certificate, delta.crl of what changed since the full list before, shards/NAME.crl of one batch or order;
-    delta and shards need [crl] url. A number never goes back: with a ca.db that is older than what is published,
-    nothing is done.
+    delta and shards need [crl] url. A number never goes back: with a ca.db that is older than what is published
+    in DIR or in [crl] directory, nothing is done.
     """
     config = load(Path(config_path))
     now = datetime.now(UTC)
     made = []
     with open_journal(config) as journal:
-        for place in crl_places(config, _place(config, folder)):
+        places = crl_places(config, _place(config, folder))
+        _check(config, journal, places)
+        settle(config, journal)
+        for place in places:
             with _signing(config, place) as issuer, journal.reader() as reader:
                 wanted = scopes(reader, issuer, order_shards(config))
                 if only_due:
-                    wanted = due(reader, issuer, wanted, now)
+                    wanted = due(reader, issuer, wanted, now, place.folder)
                 made += publish(journal, issuer, place.folder, wanted, now) if wanted else []
     for one in made:
         if as_json:
@@ -109,7 +115,8 @@ def make_command(  # noqa: PLR0913 (one option each)
 ) -> None:
     """Make one revocation list.
 
-    It is written to the file OUT, and takes a number like every other one, so what is published later is newer.
+    It is written to the file OUT, and takes a number like every other one, so what is published later is newer. With a
+    ca.db that is older than what is published in [crl] directory, nothing is done.
     """
     if delta and shard is not None:
         raise click.UsageError("--delta and --shard are two lists; make one after the other")
@@ -117,8 +124,10 @@ def make_command(  # noqa: PLR0913 (one option each)
     config = load(Path(config_path))
 
     place = place_of(config, None if issuer is None else Path(issuer))
-    with open_journal(config) as journal, _signing(config, place) as signing:
-        made = make(journal, signing, [scope], datetime.now(UTC))
+    with open_journal(config) as journal:
+        _check(config, journal, [])
+        with _signing(config, place) as signing:
+            made = make(journal, signing, [scope], datetime.now(UTC))
     if not made:
         raise StationError("there is no full list that is still valid, so there is no delta; make the full one first")
     content = made[0].crl.der
@@ -203,6 +212,14 @@ def _place(config: Config, folder: str | None) -> Path:
             'name a folder, or add [crl] with directory = "crl" to the configuration', code="crl.no_folder"
         )
     return config.crl.directory
+
+
+def _check(config: Config, journal: CaJournal, more: Sequence[CrlPlace]) -> None:
+    """See that the journal is no older copy, by what is published where the configuration says, and elsewhere."""
+    own = [] if config.crl is None else crl_places(config, config.crl.directory)
+    with journal.reader() as reader:
+        for place in (*own, *more):
+            check_published(reader, place.issuer, place.folder)
 
 
 def _published(folder: CrlFolder) -> dict[Scope, x509.CertificateRevocationList]:

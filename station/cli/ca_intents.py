@@ -129,7 +129,8 @@ def _ask(chosen: Sequence[IssuanceRecord]) -> None:
     if not sys.stdin.isatty():
         raise StationError(f"{len(chosen)} certificates would be given up; add --yes if that is meant")
     print_columns(_HEADINGS, [_row(one) for one in chosen])
-    click.confirm(f"{len(chosen)} certificates will be given up. Go on?", abort=True)
+    if not click.confirm(f"{len(chosen)} certificates will be given up. Go on?"):
+        raise StationError("nothing was changed")
 
 
 def _row(one: IssuanceRecord) -> tuple[str, ...]:

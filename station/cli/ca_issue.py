@@ -2,12 +2,13 @@
 
 import asyncio
 import csv
+import os
 import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -17,23 +18,26 @@ from cryptography import x509
 from hsm import Csr, Profile, lint_pkilint
 from hsm.batch import Batch, End, Outcome, request_files
 from hsm.bundles import Form, written
+from hsm.errors import printable
 from hsm.issuing import Desk
 from hsm.journal import Issued
 from hsm.lint import Extra
 from hsm.names import parse_name
 from hsm.profile_file import names as profile_names
+from station.cli.ca_journal import PATIENCE
 from station.cli.ca_open import opened_ca
+from station.cli.ca_order import allotting, profile_to_issue
 from station.cli.certificate import facts_of
+from station.cli.certificate_file import check_room, form_option, out_option, put, refuse_tty
 from station.cli.commands import Command, config_option, json_option
-from station.cli.output import print_columns, print_fields, print_json
+from station.cli.output import discard_stdout, print_columns, print_fields, print_json
 from station.cli.profile_page import lines_of_profile
 from station.cli.root import EXIT_FAILURE
-from station.config import load
+from station.config import Config, load
 from station.errors import StationError
 from station.key_holders import KeyHolders
-from station.signing import choose_ca
+from station.signing import IssuingCa, choose_ca
 
-_FORMS: Final = [form.value for form in Form]
 _FIELD: Final = re.compile(r"([a-z][a-z0-9_]*)=(.+)", re.DOTALL)
 _READ_MOST: Final = 64 * 1024
 """Bytes of a request that are read; what is larger is refused whatever it holds."""
@@ -46,13 +50,8 @@ _profile_option = click.option(
 _field_option = click.option(
     "--field", "fields", multiple=True, metavar="NAME=TEXT", help="A field of the profile's templates; may be repeated."
 )
-_form_option = click.option(
-    "--format",
-    "form",
-    type=click.Choice(_FORMS),
-    default=Form.PEM.value,
-    show_default=True,
-    help="pem and der: the certificate; p7b (PKCS #7) and chain (PEM): with those above it.",
+_order_option = click.option(
+    "--order", metavar="NAME", help="Production order that gives serial and leave; some profiles need one."
 )
 _renew_option = click.option("--renew", is_flag=True, help="A key that has a certificate gets another one.")
 _issuer_option = click.option(
@@ -104,8 +103,9 @@ def profiles(names: tuple[str, ...], *, as_json: bool) -> None:
 @click.option("--san", "names", multiple=True, metavar="KIND:NAME", help="dns:, ip:, uri:, email: or other:OID:TEXT.")
 @_field_option
 @click.option("--batch", metavar="NAME", help="Batch that the certificate belongs to.")
-@click.option("--out", type=click.Path(dir_okay=False), help="File to write; left out: standard output.")
-@_form_option
+@out_option
+@form_option
+@_order_option
 @_renew_option
 @_pkilint_option
 @json_option("Write one JSON object: the certificate's facts, and its file.")
@@ -120,6 +120,7 @@ def issue(  # noqa: PLR0913 (one option each)
     batch: str | None,
     out: str | None,
     form: str,
+    order: str | None,
     renew: bool,
     pkilint: bool | None,
     as_json: bool,
@@ -128,44 +129,33 @@ def issue(  # noqa: PLR0913 (one option each)
 
     Lint, intent in the CA's journal, signature, comparison, verification, record: only a certificate that is on record
     leaves. What the request asks for is a wish; profile, --field and --san decide. A key gets one certificate, and a
-    further one only with --renew. After a crash the same command signs the same bytes.
+    further one only with --renew. After a crash the same command signs the same bytes; 'station ca export' writes a
+    certificate that is on record and whose file was lost.
     """
-    config, profile = load(Path(config_path)), Profile.load(profile_name)
+    config = load(Path(config_path))
+    profile = profile_to_issue(config, profile_name)
     ca = choose_ca(config, profile.name, None if issuer is None else Path(issuer))
     csr = Csr.parse(_read(Path(request)))
     wanted = [parse_name(name) for name in names]
-    if out is not None and Path(out).exists():
+    if out is not None and os.path.lexists(out):
         raise StationError(f"{out} is there already; name another file")
-    if out is None and Form(form) in {Form.DER, Form.P7B} and sys.stdout.isatty():
-        raise StationError("a terminal can't show DER; name a file with --out")
+    refuse_tty(out, Form(form))
+    check_room(out)
 
     async def run() -> tuple[Issued, tuple[bytes, ...]]:
         lint = _extra(pkilint, default=True)
-        with closing(KeyHolders.units(config.station.manifest)) as holder:
-            async with opened_ca(config, ca, extra_lint=lint) as (authority, journal):
-                desk = Desk(
-                    authority,
-                    journal,
-                    profile,
-                    config.station.id,
-                    _pairs(fields),
-                    batch=batch,
-                    renew=renew,
-                    holder=holder,
-                )
-                return await desk.issue(csr, names=wanted), authority.chain
+        async with _desk(config, ca, profile, order=order, fields=fields, batch=batch, renew=renew, lint=lint) as desk:
+            return await desk.issue(csr, names=wanted), desk.authority.chain
 
     issued, chain = asyncio.run(run())
     content = written(issued.der, chain, Form(form))
-    if out is not None:
-        with Path(out).open("xb") as file:
-            file.write(content)
+    if out is not None or not as_json:
+        with _exported_later(issued, out):
+            put(out, content)
     certificate = x509.load_der_x509_certificate(issued.der)
     if as_json:
         print_json({**facts_of(certificate), "file": out})
-    elif out is None:
-        click.echo(content, nl=False)
-    else:
+    elif out is not None:
         until = f"{certificate.not_valid_after_utc:%Y-%m-%d}"
         subject = certificate.subject.rfc4514_string()
         click.echo(f"issued {subject}, serial {issued.serial:032x}, valid until {until}: {out}")
@@ -175,7 +165,7 @@ def issue(  # noqa: PLR0913 (one option each)
     "sign-batch",
     cls=Command,
     examples=[
-        "station ca sign-batch requests/ --profile idevid --batch 2026-07 --table units.csv",
+        "station ca sign-batch requests/ --profile idevid --order WO-1001 --batch 2026-07 --table units.csv",
         "station ca sign-batch requests/ --profile tls-client --field product_serial=gateway --out certificates/",
     ],
 )
@@ -191,7 +181,8 @@ def issue(  # noqa: PLR0913 (one option each)
     type=click.Path(dir_okay=False),
     help="CSV with fields of single requests: a column 'request' with names of files without their end.",
 )
-@_form_option
+@form_option
+@_order_option
 @_renew_option
 @_pkilint_option
 @json_option("Write one JSON object a request, and one for the whole batch.")
@@ -206,6 +197,7 @@ def sign_batch(  # noqa: PLR0913 (one option each)
     fields: tuple[str, ...],
     table: str | None,
     form: str,
+    order: str | None,
     renew: bool,
     pkilint: bool | None,
     as_json: bool,
@@ -213,15 +205,21 @@ def sign_batch(  # noqa: PLR0913 (one option each)
     """Sign a folder of requests.
 
     DIR holds requests in files that end with .csr, .req, .p10, .pem or .der. Each gets a row in the CA's journal and a
-    file of the same name in --out; a request that is refused is told and does not stop the others (exit 1 at the end).
+    file of the same name in --out, where no file is overwritten; a request that is refused is told and does not stop
+    the others (exit 1 at the end).
     After a crash, or ctrl-C, the same command goes on: nothing is signed twice.
     """
-    config, profile = load(Path(config_path)), Profile.load(profile_name)
+    config = load(Path(config_path))
+    profile = profile_to_issue(config, profile_name)
     ca = choose_ca(config, profile.name, None if issuer is None else Path(issuer))
     if not Path(folder).is_dir():
         raise StationError(f"{folder}: no such folder; name one with requests in it")
     name = batch or Path(folder).absolute().name
     target = Path(out) if out else Path(folder) / "issued"
+    if target.exists() and target.samefile(folder):
+        raise StationError(
+            f"--out {target} is the folder of the requests; name another one, or leave it out for {folder}/issued"
+        )
     target.mkdir(parents=True, exist_ok=True)
     rows = _table(Path(table)) if table else {}
     began = time.monotonic()
@@ -229,20 +227,10 @@ def sign_batch(  # noqa: PLR0913 (one option each)
 
         async def run() -> None:
             lint = _extra(pkilint, default=False)
-            with closing(KeyHolders.units(config.station.manifest)) as holder:
-                async with opened_ca(config, ca, extra_lint=lint, patience=0) as (authority, journal):
-                    desk = Desk(
-                        authority,
-                        journal,
-                        profile,
-                        config.station.id,
-                        _pairs(fields),
-                        batch=name,
-                        renew=renew,
-                        holder=holder,
-                    )
-                    batch_of = Batch(desk, target, form=Form(form), fields=rows, tell=tell)
-                    await batch_of.sign(request_files(Path(folder)))
+            async with _desk(
+                config, ca, profile, order=order, fields=fields, batch=name, renew=renew, lint=lint, patience=0
+            ) as desk:
+                await Batch(desk, target, form=Form(form), fields=rows, tell=tell).sign(request_files(Path(folder)))
 
         asyncio.run(run())
     seconds = time.monotonic() - began
@@ -253,6 +241,22 @@ def sign_batch(  # noqa: PLR0913 (one option each)
         click.echo(f"batch {name}: {told} in {seconds:.1f} s ({counts[End.SIGNED] / seconds:.0f}/s): {target}")
     if counts[End.REFUSED]:
         sys.exit(EXIT_FAILURE)
+
+
+@contextmanager
+def _exported_later(issued: Issued, out: str | None) -> Iterator[None]:
+    """Say how to get a certificate that was signed and can't be written."""
+    try:
+        yield
+    except (OSError, StationError) as error:
+        if out is None:
+            discard_stdout()  # the interpreter flushes once more when it ends, and would complain
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        raise StationError(
+            f"{out or 'standard output'}: can't be written ({why}); the certificate is on record: "
+            f"'station ca export {issued.serial:032x} --out FILE' writes it",
+            code="issue.unwritten",
+        ) from error
 
 
 @contextmanager
@@ -289,9 +293,52 @@ def _tell(outcome: Outcome, counts: Counter[End], *, as_json: bool) -> None:
         line = {"request": outcome.request, "end": outcome.end, "serial": serial, "code": outcome.code}
         print_json({**line, "detail": outcome.sentence})
     elif outcome.end is End.REFUSED and counts[End.REFUSED] <= _REFUSED_SHOWN:
-        click.echo(f"refused {outcome.request}: {outcome.code}: {outcome.sentence}", err=True)
+        click.echo(f"refused {printable(outcome.request)}: {outcome.code}: {outcome.sentence}", err=True)
     elif outcome.end is End.REFUSED and counts[End.REFUSED] == _REFUSED_SHOWN + 1:
         click.echo("refused: more, which are not shown; --json tells all", err=True)
+
+
+@asynccontextmanager
+async def _desk(  # noqa: PLR0913 (what a desk needs, by name)
+    config: Config,
+    ca: IssuingCa,
+    profile: Profile,
+    *,
+    order: str | None,
+    fields: Sequence[str],
+    batch: str | None,
+    renew: bool,
+    lint: Extra | None,
+    patience: float = PATIENCE,
+) -> AsyncIterator[Desk]:
+    """Open what issues: the units' keys, the CA, and the production order if one is named.
+
+    Raises:
+        StationError: an order gives one certificate a number, and no renewal (``order.renewal``).
+    """
+    if renew and order is not None:
+        raise StationError(
+            "--order and --renew don't go together: a number of an order is for one certificate; leave --renew out, "
+            "and make a new key if the old one was certified",
+            code="order.renewal",
+        )
+    with closing(KeyHolders.units(config.station.manifest)) as holder:
+        async with (
+            opened_ca(config, ca, extra_lint=lint, patience=patience) as (authority, journal),
+            allotting(config, order, authority, journal) as allot,
+        ):
+            yield Desk(
+                authority,
+                journal,
+                profile,
+                config.station.id,
+                _pairs(fields),
+                batch=batch,
+                renew=renew,
+                allot=allot,
+                refuse_held=None if allot is None else allot.refuse_held,
+                holder=holder,
+            )
 
 
 def _extra(wanted: bool | None, *, default: bool) -> Extra | None:  # noqa: FBT001 (an option of three states)

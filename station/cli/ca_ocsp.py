@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hsm import Authority, KeyKind, KeyMissing, Profile, Signer, TokenGroup, find_key
 from hsm.algorithms import scheme_of
 from hsm.journal import CaJournal, certificate_sha256
-from hsm.journal.operations import count_signature
+from hsm.journal.operations import tally_signatures
 from hsm.key_store import destroy_key
 from hsm.ocsp import (
     OcspApplication,
@@ -30,6 +30,7 @@ from hsm.ocsp import (
     presign,
 )
 from hsm.ocsp.delegation import PROFILE, delegate
+from hsm.ocsp.presigned import window_of
 from hsm.ocsp.server import listen, serve
 from hsm.revocation import replace_file
 from station.cli.ca_journal import Records, open_journal
@@ -214,11 +215,7 @@ async def _count_in_turn(config: Config, signer: bytes, number: int) -> None:
 
     def count() -> None:
         with open_journal(config) as journal:
-            journal.perform_blocking(
-                lambda connection, at: [
-                    count_signature(connection, at, kind="ocsp", issuer=signer) for _ in range(number)
-                ]
-            )
+            journal.perform_blocking(partial(tally_signatures, kind="ocsp", issuer=signer, number=number))
 
     await asyncio.to_thread(count)
 
@@ -273,6 +270,7 @@ async def _serve(
 ) -> int:
     with listen(*address) as listening, CaJournal.open(speaker.counts) as counts, speaker.statuses() as statuses:
         async with speaker.responder() as responder:
+            window_of(responder.certificate, datetime.now(UTC), valid)  # with one that is over there is no answer
             count = partial(counts.count_signature, "ocsp", certificate_sha256(responder.certificate))
             answering = OcspResponder(
                 speaker.issuer,

@@ -10,8 +10,10 @@ from typing import Self
 from cryptography import x509
 
 from hsm import OcspError, Signer, find_key
+from hsm.journal import JournalReader
 from hsm.ocsp import JournalStatuses, Responder
 from hsm.ocsp.delegation import check_delegation
+from hsm.revocation import check_published
 from station.cli.ca_journal import Records, open_journal
 from station.config import Config, load
 from station.config.certificates import load_certificate
@@ -52,16 +54,26 @@ class Speaker:
 
     @contextmanager
     def statuses(self) -> Iterator[JournalStatuses]:
-        """Open what is known about the issuer's certificates."""
+        """Open what is known about the issuer's certificates.
+
+        Raises:
+            HsmError: the journal can't be read, or is older than what is published in ``[crl] directory``.
+        """
         if not self.config.ca.journal.exists():  # nothing was signed or revoked yet
             with open_journal(self.config):
                 pass
         with _Units(self.config, self.issuer) as units:
-            found = JournalStatuses(self.config.ca.journal, self.issuer, also_issued=units.has)
+            found = JournalStatuses(
+                self.config.ca.journal, self.issuer, also_issued=units.has, check=self._check_published
+            )
             try:
                 yield found
             finally:
                 found.close()
+
+    def _check_published(self, reader: JournalReader) -> None:
+        if self.config.crl is not None:
+            check_published(reader, self.issuer, self.place.folder)
 
     @asynccontextmanager
     async def responder(self) -> AsyncIterator[Responder]:

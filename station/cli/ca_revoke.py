@@ -256,7 +256,8 @@ def _ask(done: str, found: Sequence[Found]) -> None:
     _show(found[:_SHOWN], as_json=False)
     if len(found) > _SHOWN:
         click.echo(f"… and {len(found) - _SHOWN} more")
-    click.confirm(f"{len(found)} certificates will be {done}. Go on?", abort=True)
+    if not click.confirm(f"{len(found)} certificates will be {done}. Go on?"):
+        raise StationError("nothing was changed")
 
 
 def _show(found: Sequence[Found], *, as_json: bool) -> None:

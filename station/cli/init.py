@@ -7,7 +7,7 @@ import click
 
 from station.cli.commands import command
 from station.config import MAX_REHEARSAL_BOARDS
-from station.config.folder import make_line
+from station.config.folder import ORDER, QUANTITY, make_line
 
 DEVELOPMENT_NAME: Final = "DEVELOPMENT ONLY"
 """The name of a CA made by ``--softhsm``: none of its certificates can pass for a real one."""
@@ -40,6 +40,7 @@ def init(directory: str, *, with_softhsm: bool, boards: int | None) -> None:
     click.echo(f"wrote {path}")
     if with_softhsm:
         click.echo(f"made a CA for development in {folder / 'ca'}, its keys in SoftHSM tokens in {folder / 'tokens'}")
+        click.echo(f"made an order for {QUANTITY} units, signed in the token 'oem', and imported it: {ORDER}")
         click.echo(f"next: station run --config {path}")
     else:
-        click.echo(f"next: edit it, then station check --config {path}")
+        click.echo(f"next: edit it, import an order ('station order --help'), then station check --config {path}")

@@ -9,6 +9,10 @@ from typing import Any, Final
 import click
 
 from station.cli.commands import Group, config_option
+from station.cli.manifest_backup import backup, doctor, restore_drill
+from station.cli.manifest_export import COMMANDS, check_export, export_key
+from station.cli.manifest_import import exports, import_list, import_receipt, lists
+from station.cli.manifest_ledger import accept, check_proof, checkpoint, ledger_key, prove, verify_command
 from station.config import load
 from station.errors import StationError
 from station.exports import csv, jsonl
@@ -19,7 +23,15 @@ _ALL: Final = "all"
 
 @click.group("manifest", cls=Group, examples=["station manifest export csv --output units.csv"])
 def manifest() -> None:
-    """Hand out what is on record."""
+    """Hand out what is on record, and prove it."""
+
+
+for _command in (backup, restore_drill, doctor, ledger_key, checkpoint, accept, verify_command, prove, check_proof):
+    manifest.add_command(_command)
+
+
+for _command in (exports, export_key, check_export, import_receipt, import_list, lists):
+    manifest.add_command(_command)
 
 
 @manifest.group(
@@ -32,7 +44,14 @@ def export() -> None:
 
     Those that passed, or others with --state. The columns are told in docs/manifest.md. It may be done while 'station
     run' works. A file is written whole or not at all: what was there before stays until the new one is complete.
+
+    For clouds (all but csv and jsonl) a folder of files is made. With --to it is recorded who got which units, so that
+    the next one holds what is new; that has to wait while 'station run' works. docs/cloud.md tells each.
     """
+
+
+for _command in COMMANDS:
+    export.add_command(_command)
 
 
 def _options(function: Callable[..., Any]) -> Callable[..., Any]:

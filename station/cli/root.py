@@ -40,12 +40,14 @@ _SYSTEM_ADVICE: Final = {errno.ENOSPC: "make space", errno.EMFILE: "raise the li
 SUMMARIES: Final = {
     "init": "Write a commented station.toml into a folder.",
     "slots": "Show the ports that boards are plugged into.",
+    "driver": "Try and check the languages of boards.",
     "check": "Check station.toml and what it names.",
+    "order": "Make, sign and import production orders.",
     "doctor": "Examine token, keys, clock, disk and ports.",
     "run": "Provision each board that is plugged in.",
     "demo": "Rehearse with virtual boards.",
     "unit": "Look at single boards.",
-    "manifest": "Hand out what is on record.",
+    "manifest": "Hand out what is on record, and prove it.",
     "ca": "Make and look at the certificate authority.",
 }
 """The commands in the order in which a line is set up."""

@@ -2,6 +2,7 @@
 
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -23,15 +24,19 @@ from station.line.daemon import run_station, slots_of
     is_flag=True,
     help="Serve the board in each slot once, then end; exit 1 if one failed, or if there was none.",
 )
+@click.option("--order", "order_name", metavar="NAME", help="Run this imported order in place of that of [order].")
 @json_option("Write one JSON object a line: each change of a slot, and a summary at the end.")
-def run(config_path: str, *, once: bool, as_json: bool) -> None:
+def run(config_path: str, *, once: bool, order_name: str | None, as_json: bool) -> None:
     """Provision each board that is plugged in.
 
     Works until it is told to stop. The first ctrl-C (or SIGTERM, or the end of its terminal) lets the boards that are
     being worked on finish and begins with no other; the second cuts them off. Nothing is lost either way: a board goes
     on where it was when it is plugged in again.
     """
-    summary = serve(load(Path(config_path)), once=once, as_json=as_json)
+    config = load(Path(config_path))
+    if order_name is not None:
+        config = replace(config, order=replace(config.order, name=order_name))
+    summary = serve(config, once=once, as_json=as_json)
     if once and not summary.boards:
         raise LinkError(
             "no board in any slot; plug one in, or look at 'station check' and 'station slots list'",

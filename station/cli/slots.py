@@ -11,6 +11,7 @@ from station.cli.output import print_columns, print_json
 from station.config import SlotConfig, load
 from station.config.folder import stanza
 from station.errors import ConfigError
+from station.line.control import ask
 from station.ports.adapters import product_name
 from station.ports.slots import SlotMap
 from station.ports.uevent import present_ports
@@ -77,6 +78,26 @@ def _free_names(slots: Iterable[SlotConfig]) -> Iterator[str]:
     """Yield the numbers from 1 on that are no slot's name."""
     taken = {slot.name for slot in slots}
     return (str(number) for number in itertools.count(1) if str(number) not in taken)
+
+
+@slots.command("release", examples=["station slots release 3", "station slots release"])
+@click.argument("slot", required=False)
+@config_option
+@json_option("Write one JSON object: released, the names of the slots that go on.")
+def release(slot: str | None, config_path: str, *, as_json: bool) -> None:
+    """Let slots that stopped go on.
+
+    The one that is named, or all. For the station that runs, once what stopped it is put right: a bad fixture, a copied
+    board, an HSM that signed wrongly (docs/engineer.md). A board that is still in the slot is begun again. Starting the
+    station anew does the same.
+    """
+    released = ask(load(Path(config_path)).station.manifest, {"do": "release", "slot": slot})["released"]
+    if as_json:
+        print_json({"released": released})
+    elif released:
+        click.echo(f"released: slot {', '.join(released)}")
+    else:
+        click.echo("no slot had stopped")
 
 
 def _slots(path: str) -> tuple[SlotConfig, ...]:

@@ -1,7 +1,7 @@
 """``station unit``."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,26 +14,35 @@ from hsm.serials import serial_text
 from station.cli.commands import Group, config_option, json_option
 from station.cli.output import print_columns, print_fields, print_json
 from station.cli.root import EXIT_FAILURE
+from station.cli.unit_life import carry_out, release, replace_command, rework, rma, scrap
+from station.cli.unit_visit import show_next_visit
 from station.config import load
-from station.config.section import nearest
 from station.errors import StationError, printable
 from station.exports.units import locks_text
 from station.manifest import (
+    Act,
     IssuanceRecord,
+    LifeAct,
     ManifestReader,
     ProofRecord,
     UnitHistory,
     UnitRecord,
     UnitState,
 )
+from station.manifest.handing import HandedRecord, handed
 
 
 @click.group("unit", cls=Group, examples=["station unit list --state failed", "station unit show SN000001"])
 def unit() -> None:
     """Look at single boards.
 
-    What is on record in the manifest can be read while 'station run' works.
+    And say what becomes of them. What is on record in the manifest can be read while 'station run' works. What is
+    written (scrap, rework, …) goes through the station that runs, if one does.
     """
+
+
+for _command in (scrap, rework, rma, release, replace_command):
+    unit.add_command(_command)
 
 
 @unit.command("list", examples=["station unit list", "station unit list --state failed --json"])
@@ -85,26 +94,42 @@ def show(identity: str, config_path: str, *, wants_certificate: bool, as_json: b
     """
     with _manifest(config_path) as manifest:
         history = manifest.unit(identity)
+        given = () if history is None else handed(manifest, history.unit.id)
     if history is None:
         raise StationError(f"no unit is known as '{identity}'; 'station unit list' shows those that are")
     if wants_certificate:
         click.echo(_pem(history), nl=False)
     elif as_json:
-        print_json(_history_object(history))
+        print_json({**_history_object(history), "handed_out": given})
     else:
-        _print_history(history)
+        _print_history(history, given)
 
 
-@unit.command("resume", examples=["station unit resume 3", "station unit resume /dev/ttyUSB2 --json"])
-@click.argument("slot")
+@unit.command(
+    "resume",
+    examples=[
+        "station unit resume 3",
+        "station unit resume SN000017",
+        'station unit resume SN000017 --void --reason "board was erased"',
+    ],
+)
+@click.argument("wanted", metavar="SLOT|UNIT")
 @config_option
-@json_option("Write one JSON object a line: each change of the slot, and a summary at the end.")
-def resume(slot: str, config_path: str, *, as_json: bool) -> None:
-    """Serve the board in one slot, once.
+@click.option("--void", is_flag=True, help="Give up the certificate that is open; the next visit makes another one.")
+@click.option("--reason", help="Why it is given up.")
+@click.option("--actor", help="Who gives it up; the user of this shell if left out.")
+@json_option("Write one JSON object; of a slot, one a change and a summary at the end.")
+def resume(  # noqa: PLR0913 (one option each)
+    wanted: str, config_path: str, *, void: bool, reason: str | None, actor: str | None, as_json: bool
+) -> None:
+    """Go on with a board, or tell how.
 
-    SLOT is its name in station.toml, or its port. A board that was begun goes on where it was, with the key and the
-    certificate that are on record; a new one is begun; one that is done stays as it is. 'station run' does the same
-    when a board is plugged in, so it must not be running. Exit 1 if the board did not pass.
+    With a SLOT (its name in station.toml, or its port) the board in it is served, once: one that was begun goes on
+    where it was, with the key and the certificate that are on record. 'station run' does the same when a board is
+    plugged in, so it must not be running. Exit 1 if the board did not pass.
+
+    With a UNIT (any of its identities) nothing is touched: it is told what is open and what the next visit does, in
+    whatever slot, also at another station that has a copy of this manifest. --void gives the open certificate up.
     """
     # the line itself is heavy, and the other commands of this group do without it
     from station.cli.run import serve  # noqa: PLC0415
@@ -112,9 +137,15 @@ def resume(slot: str, config_path: str, *, as_json: bool) -> None:
 
     config = load(Path(config_path))
     slots = slots_of(config)
-    chosen = [one for one in slots if slot in (one.name, one.port)]
+    chosen = [one for one in slots if wanted in (one.name, one.port)]
+    if void:
+        if reason is None:
+            raise click.UsageError("--void needs a --reason")
+        carry_out(Act.VOID, config_path=config_path, identity=wanted, reason=reason, actor=actor, as_json=as_json)
+        return
     if not chosen:
-        raise StationError(f"there is no slot '{slot}'; {nearest(slot, [one.name for one in slots])}")
+        show_next_visit(config, wanted, [one.name for one in slots], as_json=as_json)
+        return
     summary = serve(replace(config, slots=(chosen[0],)), once=True, as_json=as_json)
     if not summary.passed + summary.done_before:
         sys.exit(EXIT_FAILURE)
@@ -171,6 +202,7 @@ def _issuance_object(issuance: IssuanceRecord) -> dict[str, object]:
 def _proof_object(proof: ProofRecord) -> dict[str, object]:
     return {
         "at": proof.at,
+        "kind": proof.kind,
         "seconds": proof.seconds,
         "locks": locks_text(proof.locks).split(),
         "read_back_sha256": proof.read_back_sha256,
@@ -185,6 +217,7 @@ def _history_object(history: UnitHistory) -> dict[str, object]:
         **_as_object(history.unit),
         "issuances": [_issuance_object(issuance) for issuance in history.issuances],
         "proof": _proof_object(history.proof) if history.proof else None,
+        "life": [_life_object(act) for act in history.life],
         "events": [
             {"at": event.at, "slot": event.slot, "step": event.step, "kind": event.kind, "facts": dict(event.facts)}
             for event in history.events
@@ -192,11 +225,17 @@ def _history_object(history: UnitHistory) -> dict[str, object]:
     }
 
 
-def _print_history(history: UnitHistory) -> None:
+def _handed_line(one: HandedRecord) -> str:
+    answer = "" if one.outcome is None else f": {one.outcome.value} {printable(one.reason or '')}".rstrip()
+    return f"{one.handed_at} to {one.recipient} ({one.target}, export {one.export_id}){answer}"
+
+
+def _print_history(history: UnitHistory, given: Sequence[HandedRecord]) -> None:
     record = history.unit
     fields = [
         ("serial", record.product_serial or "none yet"),
         ("hardware id", record.hardware_id),
+        *([] if record.mac is None else [("MAC address", record.mac)]),
         ("state", record.state.value),
         ("order", record.order),
         ("model", record.model),
@@ -206,20 +245,36 @@ def _print_history(history: UnitHistory) -> None:
     if record.failure_code:
         what = printable(record.failure_sentence or "")
         fields.append(("failure", f"{what} [{record.failure_code}, in step {record.failure_step}]"))
+    fields += [("since", "\n".join(_life_lines(act, record.hardware_id))) for act in history.life]
     fields += [("certificate", "\n".join(_issuance_lines(issuance))) for issuance in history.issuances]
-    if history.proof is not None:
-        locks = locks_text(history.proof.locks) or "none"
-        fields.append(
-            (
-                "proof",
-                f"{history.proof.at}\nread back sha256 {history.proof.read_back_sha256.hex()}\nlocks seen: {locks}",
-            )
+    if (proof := history.proof) is not None:
+        lines = (
+            f"{proof.at}, by {proof.kind.value}",
+            f"read back sha256 {proof.read_back_sha256.hex()}",
+            f"locks seen: {locks_text(proof.locks) or 'none'}",
         )
+        fields.append(("proof", "\n".join(lines)))
+    if given:
+        fields.append(("handed out", "\n".join(map(_handed_line, given))))
     print_fields(fields)
     click.echo()
     for event in history.events:
         facts = " ".join(f"{name}={printable(value)}" for name, value in event.facts.items())
         click.echo(f"{event.at}  {event.step or '-':<10}  {event.kind:<8}  {facts}")
+
+
+def _life_object(act: LifeAct) -> dict[str, object]:
+    names = ("act", "at", "reason", "actor", "os_user", "returned", "hardware_id", "other_hardware_id")
+    return {name: getattr(act, name) for name in names}
+
+
+def _life_lines(act: LifeAct, hardware_id: str) -> Iterator[str]:
+    if act.hardware_id != hardware_id:
+        yield f"took the place of {act.hardware_id}  {act.at}"
+    else:
+        by = f" by {act.other_hardware_id}" if act.other_hardware_id else ""
+        yield f"{act.act.value}{by}  {act.at}"
+    yield f"{printable(act.reason)} ({printable(act.actor)}, as {printable(act.os_user)})"
 
 
 def _issuance_lines(issuance: IssuanceRecord) -> Iterator[str]:

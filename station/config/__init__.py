@@ -8,12 +8,14 @@ makes the folder of a new line.
 from station.config.ca import CaSection, profiles
 from station.config.crl import CrlSection, span
 from station.config.issuers import IssuerSection, TokensSection
+from station.config.ledger import LedgerSection
+from station.config.life import LifeSection, QuarantineSection
+from station.config.product import ProductSection
 from station.config.sections import (
     BAUD_RATES,
     MAX_REHEARSAL_BOARDS,
     Config,
     OrderSection,
-    ProductSection,
     RehearsalSection,
     SlotConfig,
     StationSection,
@@ -28,8 +30,11 @@ __all__ = [
     "Config",
     "CrlSection",
     "IssuerSection",
+    "LedgerSection",
+    "LifeSection",
     "OrderSection",
     "ProductSection",
+    "QuarantineSection",
     "RehearsalSection",
     "SlotConfig",
     "StationSection",

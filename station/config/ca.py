@@ -31,6 +31,8 @@ class CaSection:
     """What the PKCS#11 module needs in its environment."""
     journal: Path = Path("ca/ca.db")
     """The CA's journal: what it signs besides the units' certificates, and what it revokes."""
+    unordered: tuple[Path, ...] = ()
+    """Profile files of one's own that ``station ca issue`` takes without a production order."""
     tokens: TokensSection = field(default_factory=lambda: TokensSection(()))
     """The token, and further ones that hold the same key."""
 
@@ -59,6 +61,7 @@ def read_ca(section: Section, folder: Path) -> CaSection:
         profile = str(folder / profile)
     elif profile and profile not in (known := profiles()):
         section.complain("profile", f"unknown profile '{profile}'; {nearest(profile, known)}")
+    unordered = section.texts("unordered", example='["profiles/mine.toml"]') if section.has("unordered") else []
     value = CaSection(
         token=token,
         certificate=folder / section.text("certificate", "ca/intermediate.pem", limit=4096),
@@ -66,6 +69,7 @@ def read_ca(section: Section, folder: Path) -> CaSection:
         profile=profile,
         environment=_environment(section, folder),
         journal=folder / section.text("journal", "ca/ca.db", limit=4096),
+        unordered=tuple(folder / name for name in unordered),
         tokens=read_tokens(section, token),
     )
     section.close()

@@ -3,8 +3,9 @@
 ::
 
     DIR/station.toml     what a line engineer edits
-    DIR/tokens/          SoftHSM tokens ``root`` and ``intermediate``   }
-    DIR/ca/              ``root.pem`` and ``intermediate.pem``          } where a CA was asked for
+    DIR/tokens/          SoftHSM tokens ``root``, ``intermediate``, ``oem``    }
+    DIR/ca/              ``root.pem``, ``intermediate.pem``, ``ledger.pem``    } where a CA was asked for
+    DIR/oem.pem          the key that signs orders; its private half in ``oem``  }
 """
 
 import itertools
@@ -14,20 +15,27 @@ from pathlib import Path
 from string import Template
 from typing import Final
 
-from hsm import TokenUri, init_ca
+from hsm import Signer, TokenUri, init_ca
 from hsm.ceremony import INTERMEDIATE_FILE, ROOT_FILE
 from softhsm import SoftHsm, make_tokens
 from station.errors import ConfigError
+from station.ledger.keying import LEDGER_FILE, make_ledger_key
+from station.orders.rehearsal import rehearsal_order
 from station.ports.adapters import product_name
 from station.ports.event import PortEvent
 from station.ports.uevent import present_ports
 
 ROOT_TOKEN: Final = "root"  # noqa: S105 (labels of tokens, not passwords)
 INTERMEDIATE_TOKEN: Final = "intermediate"  # noqa: S105
+OEM_TOKEN: Final = "oem"  # noqa: S105
+
+OEM_KEY: Final = "oem.pem"
+"""Public half of the key that signs orders."""
 
 CONFIGURATION: Final = "station.toml"
 ORDER: Final = "WO-0001"
 QUANTITY: Final = 100
+"""Units in the order that comes with SoftHSM tokens."""
 
 _TOKEN: Final = f"pkcs11:token={INTERMEDIATE_TOKEN}?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=prompt:"
 """What stands in the file until the engineer names the real token."""
@@ -63,8 +71,8 @@ def make_line(  # noqa: PLR0913 (what a line is, each with its default)
         directory: made if it is missing.
         name: of the station; the folder's if left out.
         ca_name: SoftHSM tokens are made, and in them a CA of this name; None for a CA that is made elsewhere.
-        order: name of the production order.
-        quantity: units in it.
+        order: name of the production order that the line will run.
+        quantity: units in it; with a CA, such an order is signed and imported.
         boards: how many virtual boards fill the slots; None for slots at the ports that are plugged in now.
 
     Returns:
@@ -73,18 +81,27 @@ def make_line(  # noqa: PLR0913 (what a line is, each with its default)
     Raises:
         ConfigError: there is a ``station.toml``.
         OSError: the folder can't be written.
-        SoftHsmError, HsmError: the CA can't be made.
+        SoftHsmError, HsmError, StationError: the CA, or the order, can't be made.
     """
     path = directory / CONFIGURATION
     if path.exists():
         raise ConfigError(f"{path} is there already; edit it, or name another folder")
     directory.mkdir(parents=True, exist_ok=True)
     tokens = make_ca(directory, ca_name) if ca_name else None
+    if tokens is not None:
+        rehearsal_order(
+            directory,
+            order,
+            quantity,
+            oem=TokenUri.parse(tokens.uri(OEM_TOKEN)),
+            issuing=TokenUri.parse(tokens.uri(INTERMEDIATE_TOKEN)),
+            key=directory / OEM_KEY,
+            environment=tokens.environment,
+        )
     text = configuration(
         name=name or directory.absolute().name or "station",
         tokens=tokens,
         order=order,
-        quantity=quantity,
         slots=_REHEARSAL.format(boards=boards) if boards else _present_slots(),
     )
     with path.open("x", encoding="utf-8") as file:
@@ -94,7 +111,7 @@ def make_line(  # noqa: PLR0913 (what a line is, each with its default)
 
 def make_ca(directory: Path, name: str) -> SoftHsm:
     """Make SoftHSM tokens and a CA in the folder of a line, if they are not there."""
-    tokens = make_tokens(directory / "tokens", [ROOT_TOKEN, INTERMEDIATE_TOKEN])
+    tokens = make_tokens(directory / "tokens", [ROOT_TOKEN, INTERMEDIATE_TOKEN, OEM_TOKEN])
     certificates = directory / "ca"
     if not all((certificates / file).exists() for file in (ROOT_FILE, INTERMEDIATE_FILE)):
         init_ca(
@@ -104,12 +121,14 @@ def make_ca(directory: Path, name: str) -> SoftHsm:
             folder=certificates,
             environment=tokens.environment,
         )
+    if not (certificates / LEDGER_FILE).exists():
+        uri = TokenUri.parse(tokens.uri(INTERMEDIATE_TOKEN))
+        with Signer.open(uri, environment=tokens.environment, writable=True) as signer:
+            make_ledger_key(signer, certificates / LEDGER_FILE)
     return tokens
 
 
-def configuration(
-    *, name: str, slots: str, tokens: SoftHsm | None = None, order: str = ORDER, quantity: int = QUANTITY
-) -> str:
+def configuration(*, name: str, slots: str, tokens: SoftHsm | None = None, order: str = ORDER) -> str:
     """Return the text of a station.toml, with comments.
 
     Args:
@@ -117,7 +136,6 @@ def configuration(
         slots: the sections at the end.
         tokens: in the folder ``tokens`` beside the file; None for a token that is yet to be named.
         order: name of the production order.
-        quantity: units in it.
     """
     template = Template((resources.files("station.config") / CONFIGURATION).read_text(encoding="utf-8"))
     return template.substitute(
@@ -125,7 +143,6 @@ def configuration(
         token=_quoted(tokens.uri(INTERMEDIATE_TOKEN) if tokens else _TOKEN),
         environment=f'{"" if tokens else "# "}environment = {{ SOFTHSM2_CONF = "tokens/softhsm2.conf" }}\n',
         order=_quoted(order),
-        quantity=quantity,
         slots=slots,
     )
 

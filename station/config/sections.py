@@ -9,15 +9,19 @@ import difflib
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from firmware_tools.provisioning_group import Locks
+from firmware_tools.personas import DEFAULT_PERSONA
 from station.config.ca import CaSection, read_ca
 from station.config.crl import CrlSection, read_crl_section
 from station.config.issuers import IssuerSection, read_issuer
+from station.config.languages import DEFAULT_DRIVER, DRIVER_FILE, DRIVERS, PERSONA_DRIVERS, known_drivers
+from station.config.ledger import LedgerSection, read_ledger
+from station.config.life import LifeSection, QuarantineSection, read_life, read_quarantine
+from station.config.product import ProductSection, read_product
 from station.config.section import Document, Section, nearest, parse
 from station.errors import ConfigError
 
@@ -28,14 +32,6 @@ BAUD_RATES: Final = (
 )
 """Bits per second that USB serial bridges and boards use (74880 is the boot loader of the ESP8266)."""
 
-DEFAULT_SERIAL: Final = "SN{number:06d}"
-"""Format of a product serial."""
-
-DEFAULT_DRIVER: Final = "smp"
-"""What the reference device speaks."""
-
-DRIVERS: Final = (DEFAULT_DRIVER,)
-"""Languages that boards speak; see ``station.devices``."""
 
 URL_SCHEMES: Final = ("socket", "rfc2217")
 """Ports that are not files: a plain TCP socket, and RFC 2217."""
@@ -43,8 +39,8 @@ URL_SCHEMES: Final = ("socket", "rfc2217")
 MAX_STATION_ID: Final = 127
 """The station id is the first byte of a certificate serial number, which has to be positive (RFC 5280 4.1.2.2)."""
 
-MAX_ORDER: Final = 10_000_000
-"""Units in one order."""
+MAX_APPROVALS: Final = 4
+"""Keys that have to sign an order."""
 
 MAX_REHEARSAL_BOARDS: Final = 256
 """Virtual boards on one machine."""
@@ -59,14 +55,8 @@ TRANSCRIPTS_LIMIT: Final = 512
 
 MIB: Final = 1 << 20
 
-MAX_SERIAL: Final = 64
-"""Characters of a product serial: ub-serial-number of RFC 5280 Appendix A."""
-
-_PRINTABLE_STRING = re.compile(r"[0-9A-Za-z'()+,./:=?-]+(?: +[0-9A-Za-z'()+,./:=?-]+)*")
-"""What a serialNumber attribute may hold (PrintableString, X.680 41.4), without blanks at its ends."""
-
-_SERIAL_FORMAT = re.compile(r"[^{}]*\{number(?::0?\d{0,2}[dxX]?)?\}[^{}]*")
-"""``{number}`` in decimal or hexadecimal, and around it whatever is the same for all."""
+_SIGNED_TERMS: Final = ("quantity", "serial", "first")
+"""Keys that stood here before orders were signed."""
 
 _USB_PATH = re.compile(r"\d+-\d+(?:\.\d+)*(?::\d+\.\d+(?:\+\d+)?)?")
 """Bus, chain of hub ports and, for a board with several, the interface, as
@@ -90,25 +80,13 @@ class StationSection:
 
 @dataclass(frozen=True, slots=True)
 class OrderSection:
-    """How many units, and how they are numbered."""
+    """Which signed order this line runs, and whose signatures count. What is ordered stands in the order itself."""
 
     name: str
-    quantity: int
-    serial: str = DEFAULT_SERIAL
-    """Format of a product serial; its one field is ``number``."""
-    first: int = 1
-    """The first number."""
-
-
-@dataclass(frozen=True, slots=True)
-class ProductSection:
-    """What a board has to be, and what is closed before it leaves."""
-
-    model: str
-    firmware_version: str | None
-    firmware_sha256: bytes | None
-    """32 bytes."""
-    locks: Locks
+    trusted: tuple[Path, ...] = ()
+    """Public keys, or certificates, of who may sign orders (PEM, P-256)."""
+    approvals: int = 1
+    """So many of them have to sign."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +100,7 @@ class SlotConfig:
     """Where the cable is plugged in: the USB path as sysfs names it."""
     baud: int
     driver: str = DEFAULT_DRIVER
+    """A name of ``station.config.languages``, or the absolute path of a driver file."""
     fixture: bool = False
     """The port stays when the board leaves, so the board itself is asked whether it is still there."""
 
@@ -135,6 +114,8 @@ class RehearsalSection:
     """Where their storage and ports live."""
     baud: int | None = None
     """Speed of the wires to them, bits a second; None: as fast as the machine can."""
+    persona: str = DEFAULT_PERSONA
+    """What they are: a name of ``firmware_tools.personas``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +134,9 @@ class Config:
     """None: the station publishes no revocation lists."""
     issuers: tuple[IssuerSection, ...] = ()
     """Issuing CAs besides that of ``[ca]``."""
+    ledger: LedgerSection = field(default_factory=LedgerSection)
+    quarantine: QuarantineSection = field(default_factory=QuarantineSection)
+    life: LifeSection = field(default_factory=LifeSection)
 
 
 def load(path: Path) -> Config:
@@ -204,12 +188,15 @@ def _read(document: Document, path: Path) -> Config:
         path=path.absolute(),
         station=_station(top.section("station", example="id = 1"), folder),
         ca=ca,
-        order=_order(top.section("order", example='name = "WO-1001" and quantity = 500')),
-        product=_product(top.section("product", example='model = "…" and locks = ["debug", "credentials"]')),
+        order=_order(top.section("order", example='name = "WO-1001" and trusted = ["oem.pem"]'), folder),
+        product=read_product(top.section("product", example='model = "…" and locks = ["debug", "credentials"]')),
         slots=tuple(_slot(section, folder) for section in top.sections("slot")),
         rehearsal=_rehearsal(top.table("rehearsal"), folder) if top.has("rehearsal") else None,
         crl=read_crl_section(top.table("crl"), folder) if top.has("crl") else None,
         issuers=tuple(read_issuer(section, folder, ca.root) for section in top.sections("issuer")),
+        ledger=read_ledger(top.table("ledger"), folder),
+        quarantine=read_quarantine(top.table("quarantine")) if top.has("quarantine") else QuarantineSection(),
+        life=read_life(top.table("life")) if top.has("life") else LifeSection(),
     )
     if not config.slots and config.rehearsal is None and not top.has("slot"):
         top.complain("slot", "there is no [[slot]]; add one for each board cable ('station slots suggest' prints them)")
@@ -231,49 +218,24 @@ def _station(section: Section, folder: Path) -> StationSection:
     return value
 
 
-def _order(section: Section) -> OrderSection:
-    value = OrderSection(
-        name=section.text("name", example='"WO-1001"'),
-        quantity=section.integer("quantity", 1, MAX_ORDER, example="500"),
-        serial=section.text("serial", DEFAULT_SERIAL),
-        first=section.integer("first", 0, 10**12, default=1),
-    )
-    if value.serial and (fault := _serial_fault(value)):
-        section.complain("serial", f'{fault}; write for example serial = "SN{{number:06d}}"')
-    section.close()
-    return value
-
-
-def _serial_fault(order: OrderSection) -> str | None:
-    """Return what is wrong with the format of product serials, or None."""
-    if not _SERIAL_FORMAT.fullmatch(order.serial):
-        return "'serial' must hold {number} once, with at most a width, and no other field"
-    serial = order.serial.format(number=order.first + order.quantity - 1)
-    if len(serial) > MAX_SERIAL:
-        return f"'serial' makes serials of {len(serial)} characters, more than {MAX_SERIAL}"
-    if not _PRINTABLE_STRING.fullmatch(serial):
-        return f"'serial' makes '{serial}', with a character that no certificate takes there"
-    return None
-
-
-def _product(section: Section) -> ProductSection:
-    locks = Locks.NONE
-    known = [lock.name.lower() for lock in Locks if lock.name]
-    for name in section.texts("locks", example='["debug", "credentials"], or [] to close nothing'):
-        if name in known:
-            locks |= Locks[name.upper()]
-        else:
-            section.complain("locks", f"unknown lock '{name}'; {nearest(name, known)}")
-    digest = section.text("firmware_sha256", "")
-    if digest and not re.fullmatch(r"[0-9A-Fa-f]{64}", digest):
-        section.complain("firmware_sha256", "'firmware_sha256' is not a SHA-256; write its 64 hexadecimal digits")
-        digest = ""
-    value = ProductSection(
-        model=section.text("model", example='"reference-device"', limit=32),
-        firmware_version=section.text("firmware_version", "", limit=32) or None,
-        firmware_sha256=bytes.fromhex(digest) or None,
-        locks=locks,
-    )
+def _order(section: Section, folder: Path) -> OrderSection:
+    name = section.text("name", example='"WO-1001"')
+    trusted = section.texts("trusted", example='["oem.pem"]')
+    approvals = section.integer("approvals", 1, MAX_APPROVALS, default=1)
+    for key in _SIGNED_TERMS:
+        if key in section.names() and section.has(key):
+            section.complain(
+                key,
+                f"'{key}' does not stand here any more: it is a term of the signed order. Delete it, and import the "
+                "order's file with 'station order import FILE' ('station order create --help' makes one)",
+            )
+    value = OrderSection(name=name, trusted=tuple(folder / path for path in trusted), approvals=approvals)
+    if section.has("trusted") and len(set(trusted)) < value.approvals:
+        section.complain(
+            "trusted",
+            f"'trusted' names {len(set(trusted))} key{'' if len(set(trusted)) == 1 else 's'}, and {value.approvals} "
+            "have to sign an order; name the public key of each approver",
+        )
     section.close()
     return value
 
@@ -294,9 +256,11 @@ def _slot(section: Section, folder: Path) -> SlotConfig:
     if baud and baud not in BAUD_RATES:
         close = difflib.get_close_matches(str(baud), map(str, BAUD_RATES), n=1, cutoff=0)
         section.complain("baud", f"{baud} is not a baud rate in use; did you mean {close[0]}?")
-    driver = section.text("driver", DEFAULT_DRIVER)
-    if driver and driver not in DRIVERS:
-        section.complain("driver", f"unknown driver '{driver}'; {nearest(driver, DRIVERS)}")
+    driver = section.text("driver", DEFAULT_DRIVER, limit=4096)
+    if driver.endswith(DRIVER_FILE):
+        driver = str(folder / driver)
+    elif driver and driver not in DRIVERS and driver not in (known := known_drivers()):
+        section.complain("driver", f"unknown driver '{driver}'; {nearest(driver, known)}")
     value = SlotConfig(
         name=section.text("name", example='"1"', limit=16),
         port=(port if "://" in port else str(folder / port)) if port else None,
@@ -336,10 +300,14 @@ def _refuse_twins(sections: Iterable[Section], slots: tuple[SlotConfig, ...]) ->
 
 
 def _rehearsal(section: Section, folder: Path) -> RehearsalSection:
+    persona = section.text("persona", DEFAULT_PERSONA)
+    if persona and persona not in PERSONA_DRIVERS:
+        section.complain("persona", f"unknown persona '{persona}'; {nearest(persona, list(PERSONA_DRIVERS))}")
     value = RehearsalSection(
         boards=section.integer("boards", 1, MAX_REHEARSAL_BOARDS, default=8),
         directory=folder / section.text("directory", "boards", limit=4096),
         baud=section.integer("baud", min(BAUD_RATES), max(BAUD_RATES), default=0) or None,
+        persona=persona,
     )
     section.close()
     return value

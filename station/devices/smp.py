@@ -39,7 +39,7 @@ from firmware_tools import provisioning_group as group
 from station.devices import Capability, Identity, Locks
 from station.devices.smp_answer import malformed, parse
 from station.devices.smp_wire import MESSAGE_LIMIT, SmpTransport
-from station.errors import DeviceError, UnitRefused
+from station.errors import DeviceError, Garbled, NoAnswer, UnitRefused
 from station.ports.link import Link
 
 HARDWARE_ID: Final = re.compile(rf"[0-9A-Za-z._:-]{{1,{group.MAX_HARDWARE_ID}}}")
@@ -56,6 +56,9 @@ SIGNATURE_SIZES: Final = range(8, 145)
 
 MIN_BUFFER: Final = 128
 """The smallest ``buf``: the first piece of a chain, with length and digest, needs some 70 bytes beside its data."""
+
+NOISY_BUFFER: Final = 256
+"""Bytes of a message on a wire that lost a larger one: with one bit in ten thousand turned, three of four arrive."""
 
 READ_PIECE: Final = 3072
 """Bytes asked for at once when we don't know how long the chain is; its response stays below ``MESSAGE_LIMIT``."""
@@ -80,7 +83,12 @@ class SmpDriver:
     """One board over one link; a ``Driver``."""
 
     capabilities = (
-        Capability.MAKE_KEY | Capability.READ_BACK | Capability.PROVE | Capability.LOCK | Capability.OBSERVE_LOCK
+        Capability.MAKE_KEY
+        | Capability.REPEAT_CSR
+        | Capability.READ_BACK
+        | Capability.PROVE
+        | Capability.LOCK
+        | Capability.OBSERVE_LOCK
     )
 
     def __init__(self, link: Link, *, timeouts: Timeouts | None = None) -> None:
@@ -91,6 +99,11 @@ class SmpDriver:
         self._sequence = secrets.randbelow(256)
         self._buffer: int | None = None
         self._leaf: bytes | None = None
+
+    @property
+    def disturbances(self) -> int:
+        """See ``Driver.disturbances``."""
+        return self.transport.disturbances
 
     async def identify(self) -> Identity:
         """See ``Driver.identify``.
@@ -132,6 +145,9 @@ class SmpDriver:
     async def install(self, chain: Sequence[bytes]) -> None:
         """See ``Driver.install``.
 
+        The pieces are as large as the board takes them. Where one of these does not arrive, small ones go on:
+        on a wire that turns a bit now and then a long message seldom arrives whole, a short one mostly does.
+
         Raises:
             UnitRefused: ``unit.chain_too_large``: longer than a device has to be able to take.
             DeviceError: the board refuses the chain: ``device.wrong_key``, ``device.broken_link`` and so on.
@@ -147,24 +163,34 @@ class SmpDriver:
             await self.identify()
         self._leaf = None
         offset = restarts = 0
+        size = self._buffer or MIN_BUFFER
         while offset < len(content):
-            reached = await self._put(content, offset)
+            try:
+                reached = await self._put(content, offset, size)
+            except (NoAnswer, Garbled):
+                if size <= NOISY_BUFFER:
+                    raise
+                size = NOISY_BUFFER
+                continue
             if reached <= offset:
                 restarts += 1
                 if restarts > RESTARTS:
                     raise _stuck("chain")
             offset = reached
 
-    async def _put(self, content: bytes, offset: int) -> int:
-        """Send one piece of the chain and return the offset that the board wants next."""
+    async def _put(self, content: bytes, offset: int, size: int) -> int:
+        """Send one piece of the chain, in ``size`` bytes of message; return the offset that the board wants next."""
         first: dict[str, int | bytes] = {"len": len(content), "sha": sha256(content).digest()} if offset == 0 else {}
         frame = group.ChainWrite.model_validate({"off": offset, "data": b"", **first, "sequence": 0})
-        room = (self._buffer or MIN_BUFFER) - len(frame.BYTES) - 2  # a length above 23 takes up to two bytes more
+        room = size - len(frame.BYTES) - 2  # a length above 23 takes up to two bytes more
         piece = content[offset : offset + room]
         request = group.ChainWrite.model_validate({"off": offset, "data": piece, **first, "sequence": self._next()})
         last = offset + len(piece) == len(content)  # then the board checks signatures and writes its flash
+        deadlines = self._timeouts.crypto if last else self._timeouts.answer
+        if size > NOISY_BUFFER:
+            deadlines = deadlines[:1]  # in small pieces is the better second try
         try:
-            answer = await self._ask(request, self._timeouts.crypto if last else self._timeouts.answer)
+            answer = await self._ask(request, deadlines)
         except DeviceError as error:
             if error.code != _BAD_OFFSET:
                 raise

@@ -6,16 +6,16 @@ names, since pydantic would turn ``"1"`` into 1 and a text into bytes. Maps of i
 encoder writes them.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
-import cbor2
 from smp.error import MGMT_ERR
 from smp.header import Header
 from smpclient.generics import SMPRequest, TEr1, TEr2, TRep
 
 from firmware_tools import provisioning_group as group
 from firmware_tools.provisioning_group import ProvisioningError
+from station.devices import strict_cbor
 from station.errors import DeviceError, Garbled
 
 CBOR_DEPTH: Final = 4
@@ -46,25 +46,6 @@ REFUSALS: Final[Mapping[ProvisioningError, tuple[str, str]]] = {
 
 _NOT_OURS: Final = frozenset({MGMT_ERR.ENOTSUP, MGMT_ERR.ENOENT})
 """Return codes of a board whose firmware lacks the group."""
-
-
-class _NoTags(Mapping[int, Callable[[Any, bool], Any]]):
-    """Decoders for CBOR tags that refuse every tag."""
-
-    def __getitem__(self, tag: int) -> Callable[[Any, bool], Any]:
-        def refuse(_decoder: object, _immutable: object) -> object:
-            raise cbor2.CBORDecodeError(f"tag {tag} has no place in SMP")
-
-        return refuse
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(())
-
-    def __len__(self) -> int:
-        return 0
-
-
-_NO_TAGS: Final = _NoTags()
 
 
 def malformed(field: str, value: object) -> DeviceError:
@@ -114,14 +95,8 @@ def _wire_type(value: object) -> type:
 
 def _decode(data: bytes) -> dict[str, Any]:
     try:
-        body = cbor2.loads(
-            data,
-            max_depth=CBOR_DEPTH,
-            allow_duplicate_keys=False,
-            strict_hashable_types=True,
-            semantic_decoders=_NO_TAGS,
-        )
-    except (cbor2.CBORError, ValueError, TypeError, RecursionError, OverflowError, MemoryError) as error:
+        body = strict_cbor.decode(data, depth=CBOR_DEPTH)
+    except ValueError as error:
         raise Garbled(f"the board's answer is not CBOR: {error}", got=data) from error
     if not isinstance(body, dict):
         raise Garbled("the board's answer is CBOR, but not a map", got=data)

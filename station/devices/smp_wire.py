@@ -171,6 +171,8 @@ class SmpTransport(SMPTransport):
         self._link = link
         self._frames = FrameReader()
         self._heard = 0
+        self.disturbances = 0
+        """How often an answer was waited for in vain, or came damaged."""
         self.bytes_sent = 0
         """On the wire, framing included."""
         self.bytes_received = 0
@@ -194,6 +196,7 @@ class SmpTransport(SMPTransport):
         encoded = b"".join(packet.encode(request, LINE_LENGTH))
         on_wire = (len(encoded) + ANSWER_SIZE) * BITS_PER_BYTE / self._link.baud
         self._heard = silences = damages = 0
+        await asyncio.sleep(0)  # a board that has sent its answers ahead must not keep the other slots waiting
         while silences < len(deadlines) and damages < DAMAGE_LIMIT:
             # A newline before a repetition ends whatever half a line of the last try the board still holds.
             data = b"\n" + encoded if silences or damages else encoded
@@ -203,8 +206,10 @@ class SmpTransport(SMPTransport):
                     return await self._answer(header.response)
             except TimeoutError:
                 silences += 1
+                self.disturbances += 1
             except _Damaged:
                 damages += 1
+                self.disturbances += 1
         tries = silences + damages
         if damages:
             raise Garbled(f"{damages} of {tries} answers were damaged on the wire", port=self._link.name)

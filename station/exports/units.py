@@ -12,13 +12,15 @@ spki_sha256           SHA-256 of the SubjectPublicKeyInfo, 64 hex digits
 certificate           the device's certificate, PEM (RFC 7468)
 passed_at             UTC, ``2026-01-31T12:34:56.789Z``
 locks                 what was observed to be closed, names joined by a space: ``debug credentials``
+mac                   MAC address (EUI-48) that its order gave it, ``02:00:00:00:00:01``
 ====================  ================================================================================================
 
-A value that a unit does not have (it has not passed yet) is None.
+A value that a unit does not have (it has not passed yet, its order gives no MAC address) is None.
 """
 
 import ssl
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final
 
 from firmware_tools.provisioning_group import Locks
@@ -37,9 +39,11 @@ COLUMNS: Final = (
     "certificate",
     "passed_at",
     "locks",
+    "mac",
 )
 
 
+@lru_cache(maxsize=256)
 def locks_text(locks: int) -> str:
     """Return the names of the locks; a bit without a name (another device language) as a number, so none gets lost."""
     names = [str(lock.name).lower() for lock in Locks if lock & locks]
@@ -61,4 +65,5 @@ def values(unit: PassedUnit) -> Mapping[str, str | None]:
         "certificate": None if unit.certificate is None else ssl.DER_cert_to_PEM_cert(unit.certificate),
         "passed_at": unit.passed_at,
         "locks": None if unit.locks is None else locks_text(unit.locks),
+        "mac": unit.mac,
     }

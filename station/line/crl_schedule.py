@@ -1,25 +1,27 @@
 """Revocation lists on a schedule, beside the line.
 
 The daemon looks once a minute, and at once when it starts, whether a list is due: its time has come, or something was
-revoked that no list tells yet. What is due is made and published (``hsm.revocation``) in a thread of its own; the
-boards don't wait. The CA's journal is open only meanwhile, so that ``station ca revoke`` can write to it. A failure is
-told, and tried again at the next look; lists are valid longer than they need to be (``overlap``), so there is time.
+revoked that no published list tells yet. What is due is made and published (``hsm.revocation``) in a thread of its own;
+the boards don't wait. The CA's journal is open only meanwhile, so that ``station ca revoke`` can write to it. A failure
+is told, and tried again at the next look; lists are valid longer than they need to be (``overlap``), so there is time.
 """
 
 import asyncio
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 from hsm import Authority, HsmError
-from hsm.journal import CaJournal, JournalReader
-from hsm.revocation import CrlFolder, CrlIssuer, Made, Scope, due, publish, scopes, shard_of
+from hsm.journal import CaJournal, JournalError, JournalReader
+from hsm.revocation import CrlFolder, CrlIssuer, Made, Scope, check_published, due, publish, scopes, shard_of
 from station.config import Config, CrlSection
 from station.crl_places import crl_places
 from station.errors import StationError
 from station.events import Notice, Watch
 from station.manifest import ManifestReader
+from station.revoking import pending, settle
 
 LOOK_SECONDS: Final = 60.0
 """How late a revocation may be noticed."""
@@ -36,7 +38,7 @@ def order_shards(config: Config) -> set[str]:
     if not config.station.manifest.exists():
         return {shard_of(config.order.name)}
     with ManifestReader(config.station.manifest) as reader:
-        return {shard_of(order.terms.name) for order in reader.orders()} | {shard_of(config.order.name)}
+        return {shard_of(name) for name in (*reader.order_names(), config.order.name)}
 
 
 class CrlSchedule:
@@ -107,12 +109,11 @@ class CrlSchedule:
 
     def _publish_due(self) -> list[Made]:
         journal = self._config.ca.journal
-        if journal.exists():
-            with JournalReader(journal) as reader:
-                if not any(self._due(reader, issuer, folder) for issuer, folder in self._places):
-                    return []
+        if journal.exists() and not self._is_anything_due(journal):
+            return []
         made = []
         with CaJournal.open(journal) as opened:
+            settle(self._config, opened)
             for issuer, folder in self._places:
                 with opened.reader() as reader:
                     wanted = self._due(reader, issuer, folder)
@@ -120,10 +121,22 @@ class CrlSchedule:
                     made += publish(opened, issuer, folder, wanted, self._now())
         return made
 
+    def _is_anything_due(self, journal: Path) -> bool:
+        """Look without keeping others from writing."""
+        try:
+            with JournalReader(journal) as reader:
+                for issuer, folder in self._places:  # an older copy is told, also while nothing is due
+                    check_published(reader, issuer.certificate, folder)
+                return bool(pending(self._config, reader)) or any(
+                    self._due(reader, issuer, folder) for issuer, folder in self._places
+                )
+        except JournalError as error:
+            if error.code != "journal.older":  # an older program's; whoever writes brings it up to date
+                raise
+            return True
+
     def _due(self, reader: JournalReader, issuer: CrlIssuer, folder: CrlFolder) -> list[Scope]:
-        wanted = scopes(reader, issuer, order_shards(self._config))
-        found = due(reader, issuer, wanted, self._now())
-        return [scope for scope in wanted if scope in found or not folder.where(scope).exists()]
+        return due(reader, issuer, scopes(reader, issuer, order_shards(self._config)), self._now(), folder)
 
     def _tell_failure(self, code: str, sentence: str) -> None:
         if sentence != self._failure:  # once, not once a minute

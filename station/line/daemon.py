@@ -17,24 +17,34 @@ import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager, suppress
+from dataclasses import asdict
 from datetime import UTC, datetime
+from time import monotonic
 
 from firmware_tools.build import build_device
 from firmware_tools.virtual_line import VirtualLine
 from firmware_tools.wire import Wire
-from hsm import Authority, HsmError, Profile
+from hsm import Authority, HsmError, Issuers, Profile
 from station.checks.findings import Level
-from station.checks.preflight import WORTHLESS, is_worthless, order_terms, validity
+from station.checks.preflight import WORTHLESS, is_worthless, validity
 from station.config import Config, RehearsalSection, SlotConfig
 from station.config.certificates import load_certificate, load_issuer
+from station.config.languages import PERSONA_DRIVERS
 from station.errors import ConfigError, LinkError, StationError
-from station.events import SlotState, Summary, Watch, ignore
+from station.events import Notice, SlotChanged, SlotState, Summary, Watch, ignore
 from station.key_holders import KeyHolders
+from station.ledger.keying import check_never_sealed, open_ledger
+from station.ledger.ledger import Ledger
+from station.line.control import Answer, Request, answering, life_request
 from station.line.crl_schedule import CrlSchedule
+from station.line.ledger_schedule import LedgerSchedule
+from station.line.ordering import check_token_knows, open_book, product_under
+from station.line.quarantine import End, Health, Scope, Verdict, judge
 from station.line.sd_notify import notify, watchdog_interval
 from station.line.slot_worker import SlotWorker
 from station.line.workshop import Workshop
 from station.manifest import Manifest
+from station.manifest.life import check_actor
 from station.ports.hotplug import Hotplug, PortEvent, PortEventKind, hotplug_for
 from station.ports.slots import SlotMap
 from station.ports.transcript_folder import TranscriptFolder
@@ -74,6 +84,7 @@ async def run_line(
             await stack.enter_async_context(_virtual_line(config.rehearsal, config.product.model))
         gc.freeze()  # what start-up made stays: the collector need not look at it again, board after board
         line = _Line(config, shop, watch, on_stop)
+        await stack.enter_async_context(answering(config.station.manifest, line.answer))
         with _signals(line):
             return await line.run(hotplug_for(line.slots), once=once)
 
@@ -97,25 +108,49 @@ async def opened(config: Config) -> AsyncIterator[Workshop]:
         closing(Manifest.open(config.station.manifest)) as manifest,
         closing(KeyHolders.of_the_ca(config.ca.journal)) as ca_holder,
     ):
-        await manifest.open_order(order_terms(config, profile))
+        orders = open_book(config)
+        order = orders.check_begins(config.order.name)
+        product = product_under(order.order, config, profile)
         async with opened_issuers(config) as issuers:
+            ledger = await asyncio.to_thread(checked_ledger, config, manifest, issuers)
+            await asyncio.to_thread(check_token_knows, config, issuers, order.terms, manifest.identity)
             yield Workshop(
                 manifest=manifest,
                 authority=issuers.issuers[0].authority,
                 profile=profile,
-                product=config.product,
+                product=product,
                 order=config.order,
                 station_id=config.station.id,
                 issuers=issuers,
+                orders=orders,
+                ledger=ledger,
                 ca_holder=ca_holder,
             )
+
+
+def checked_ledger(config: Config, manifest: Manifest, issuers: Issuers) -> Ledger | None:
+    """Open the ledger, and refuse a manifest that is not the newest one; None for a line without a ledger key. Blocks.
+
+    Raises:
+        RolledBack: the manifest lacks what was sealed before: an older copy, or another one.
+        LedgerError, HsmError: the key can't be used, or is gone while checkpoints are there.
+    """
+    signer = issuers.issuers[0].authority.key.signer
+    if not config.ledger.key.exists():
+        check_never_sealed(config.ledger.key, manifest, signer)
+        return None
+    ledger = open_ledger(config.ledger.key, manifest, signer)
+    ledger.check()
+    return ledger
 
 
 @asynccontextmanager
 async def _virtual_line(rehearsal: RehearsalSection, model: str) -> AsyncIterator[None]:
     program = await asyncio.to_thread(build_device, rehearsal.directory / "build")
     wire = None if rehearsal.baud is None else Wire(baud=rehearsal.baud)
-    async with VirtualLine(program, rehearsal.directory, rehearsal.boards, model=model, wire=wire):
+    async with VirtualLine(
+        program, rehearsal.directory, rehearsal.boards, model=model, wire=wire, persona=rehearsal.persona
+    ):
         yield
 
 
@@ -123,11 +158,16 @@ def slots_of(config: Config) -> tuple[SlotConfig, ...]:
     """Return the slots of a configuration; in a rehearsal without any, each virtual board has one."""
     if config.slots or config.rehearsal is None:
         return config.slots
-    directory = config.rehearsal.directory
+    directory, driver = config.rehearsal.directory, PERSONA_DRIVERS[config.rehearsal.persona]
     return tuple(
-        SlotConfig(name=str(number), port=str(directory / f"slot{number}"), usb=None, baud=115200)
+        SlotConfig(name=str(number), port=str(directory / f"slot{number}"), usb=None, baud=115200, driver=driver)
         for number in range(1, config.rehearsal.boards + 1)
     )
+
+
+def pace_of(config: Config) -> int | None:
+    """Return how many new boards a minute may come into a slot: nobody loads virtual ones by hand, no order loses."""
+    return None if config.rehearsal is not None else config.station.new_units_per_minute
 
 
 class _Line:
@@ -139,10 +179,16 @@ class _Line:
         self._shop = shop
         self._map = SlotMap(self.slots)
         transcripts = TranscriptFolder(config.station.transcripts, config.station.transcripts_limit)
-        # nobody loads virtual boards by hand, and no order loses by them
-        pace = None if config.rehearsal is not None else config.station.new_units_per_minute
-        self._workers = {slot.name: SlotWorker(slot, shop, transcripts, watch, pace=pace) for slot in self.slots}
+        pace = pace_of(config)
+        self._workers = {
+            slot.name: SlotWorker(slot, shop, transcripts, watch, pace=pace, judge=self._judge) for slot in self.slots
+        }
+        self._watch = watch
+        self._rules = config.quarantine
+        self._actors = config.life.actors
+        self._health = Health()
         self._crls = None if config.crl is None else CrlSchedule(config, config.crl, _authorities(shop), watch)
+        self._ledger = None if shop.ledger is None else LedgerSchedule(shop.ledger, config.ledger.interval, watch)
         self._tasks: list[asyncio.Task[None]] = []
         self._signals = 0
         self._last_signal = 0
@@ -170,6 +216,9 @@ class _Line:
             followers.append(asyncio.create_task(_feed_watchdog(interval, self._shop)))
         if self._crls is not None:
             followers.append(asyncio.create_task(self._crls.run()))
+        if self._ledger is not None:
+            followers.append(asyncio.create_task(self._ledger.run()))
+            followers[-1].add_done_callback(lambda _: self._drain())  # it ends by itself at ``fork`` only
         self._tasks = [asyncio.create_task(worker.run(once=once)) for worker in self._workers.values()]
         for task in self._tasks:
             task.add_done_callback(self._worker_ended)
@@ -184,8 +233,12 @@ class _Line:
             for task in (*followers, *self._tasks):
                 task.cancel()
             await asyncio.gather(*followers, *self._tasks, return_exceptions=True)
+            if self._ledger is not None:
+                await self._ledger.seal("stop")
         if bugs := [end for end in ends if isinstance(end, Exception)]:
             raise bugs[0]
+        if self._ledger is not None and self._ledger.fork is not None:
+            raise self._ledger.fork
         if deaf:
             raise LinkError("the system tells nothing about ports any more; see its log", code="link.no_hotplug")
         return self._summary()
@@ -195,6 +248,53 @@ class _Line:
         if not task.cancelled() and task.exception() is not None:
             LOG.error("a slot died of a bug in the station; the line stops", exc_info=task.exception())
             self._drain()
+
+    def _judge(self, end: SlotChanged) -> None:
+        """Stop a slot, or all of them, where boards don't fail by their own fault."""
+        self._health, verdict = judge(self._health, End(end.slot, end.hardware_id, end.code), self._rules)
+        match verdict.scope:
+            case Scope.NOTHING:
+                return
+            case Scope.SLOT:
+                stopped = [self._workers[end.slot]]
+            case Scope.LINE:
+                stopped = list(self._workers.values())
+                self._watch(Notice("line", f"{verdict.sentence} {verdict.reason}", verdict.code, monotonic()))
+        for worker in stopped:
+            worker.stop(verdict)
+        self._note(end.slot, "stopped", verdict)
+
+    async def answer(self, request: Request, user: str) -> Answer:
+        """Do what a command asks for while the line runs; see ``control.py``."""
+        match request["do"]:
+            case "act":
+                wish = life_request(request, user)
+                check_actor(wish.actor, self._actors)
+                done = await self._shop.manifest.act(wish)
+                if done.returned and (warrant := self._shop.warrant(done.order)) is not None:
+                    warrant.give_back()  # the gate counts by itself
+                return {"act": asdict(done)}
+            case "release":
+                slot = request.get("slot")
+                if slot is not None and slot not in self._workers:
+                    raise StationError(f"there is no slot '{slot}' here", code="line.no_slot")
+                return {"released": self.release(None if slot is None else str(slot))}
+            case other:
+                raise StationError(f"this station does not know how to '{other}'", code="control.unknown")
+
+    def release(self, slot: str | None = None) -> list[str]:
+        """Let a slot that stopped go on, or all of them; return which did."""
+        chosen = [name for name, worker in self._workers.items() if worker.is_stopped and slot in {None, name}]
+        self._health = self._health.released(slot)
+        for name in chosen:
+            self._workers[name].release()
+            self._note(name, "released")
+        return chosen
+
+    def _note(self, slot: str, kind: str, verdict: Verdict | None = None) -> None:
+        facts = {} if verdict is None else {"code": verdict.code, "blame": verdict.blame, "reason": verdict.reason}
+        with suppress(StationError):  # a manifest that can't be written may be the very reason
+            self._shop.manifest.event(None, slot, "quarantine", kind, facts)
 
     def _drain(self) -> None:
         for worker in self._workers.values():

@@ -13,9 +13,10 @@ from typing import Final
 from firmware_tools.build import build_device
 from firmware_tools.virtual_line import VirtualLine
 from station.config import Config, load
-from station.config.folder import CONFIGURATION, make_line
+from station.config.folder import CONFIGURATION, OEM_KEY, make_line
 from station.errors import ConfigError
 from station.manifest import ManifestReader, UnitState
+from station.orders.rehearsal import ORDER_SUFFIX
 
 CA_NAME: Final = "REHEARSAL - not for production"
 """Stands in every certificate of a demo, so that none can pass for a real one."""
@@ -25,7 +26,10 @@ ORDER: Final = "REHEARSAL"
 QUANTITY: Final = 1_000_000
 """Units in the order: more demos than anybody runs."""
 
-BEGUN: Final = {"tokens", "ca"}
+BEGUN: Final = {
+    *("tokens", "ca", OEM_KEY, f"{ORDER}{ORDER_SUFFIX}", f"{ORDER}{ORDER_SUFFIX}.new"),
+    *("manifest.db", "manifest.db.lock", "manifest.db.new", "manifest.db-wal", "manifest.db-shm"),
+}
 """What a demo leaves that was killed while it made its folder; the next one goes on from there."""
 
 
@@ -58,7 +62,9 @@ def prepare_demo(directory: Path, *, boards: int, baud: int | None, say: Callabl
     say(f"building the reference device in {rehearsal.directory / 'build'}, unless it is there")
     program = build_device(rehearsal.directory / "build")
     if config.station.manifest.exists():
-        _ship_finished(config.station.manifest, VirtualLine(program, rehearsal.directory, boards))
+        _ship_finished(
+            config.station.manifest, VirtualLine(program, rehearsal.directory, boards, persona=rehearsal.persona)
+        )
     return replace(config, rehearsal=rehearsal)
 
 

@@ -66,7 +66,8 @@ class UnitIssuance:
             try:
                 again = self._drafted_before(live)
             except LintError as unfit:
-                await manifest.void(live.id, str(unfit))
+                # a copy of another board, under this one's name, must not cost this one its certificate
+                await manifest.void(live.id, str(unfit), shown=self._csr.spki_sha256)
                 live = None
         if live is not None and again is None:
             return await manifest.recorded(live.id)
@@ -98,8 +99,14 @@ class UnitIssuance:
             drafts.append(made)
             return made
 
+        warrant = shop.warrant(self._unit.order)
         intent = await shop.manifest.reserve(
-            self._unit.id, spki_sha256=self._csr.spki_sha256, draft=draft, profile=shop.profile.name
+            self._unit.id,
+            spki_sha256=self._csr.spki_sha256,
+            draft=draft,
+            profile=shop.profile.name,
+            order=None if warrant is None else warrant.terms,
+            taken=0 if warrant is None else warrant.taken,
         )
         self._reserved = intent.issuance_id
         return await self._sign(intent, authority, drafts[-1])
@@ -141,7 +148,10 @@ class UnitIssuance:
 
     def _fields(self, product_serial: str) -> dict[str, str]:
         """Return what the profile's templates are filled with."""
+        warrant = self._shop.warrant(self._unit.order)
+        mac = None if warrant is None else warrant.mac(product_serial)
         return {
+            **({} if mac is None else {"mac": mac}),
             "product_serial": product_serial,
             "hardware_id": self._unit.hardware_id,
             "model": self._shop.product.model,
@@ -153,6 +163,11 @@ class UnitIssuance:
         manifest = self._shop.manifest
         self.signing = authority
         self._waiting_for(Party.HSM)
-        certificate = await authority.issue(draft, again=lambda: manifest.attempt(intent.issuance_id))
+        order = self._shop.warrant(self._unit.order)
+        model = self._shop.product.model
+        warrant = (
+            None if order is None else order.unit(intent.product_serial, holder=self._unit.hardware_id, product=model)
+        )
+        certificate = await authority.issue(draft, again=lambda: manifest.attempt(intent.issuance_id), warrant=warrant)
         self._waiting_for(Party.MANIFEST)
         return await manifest.record(intent, certificate)

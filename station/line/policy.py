@@ -10,8 +10,10 @@ from hashlib import sha256
 from typing import Final
 
 from hsm import HsmError, Recovery
+from station.config.product import ACCEPTABLE, NOTHING
 from station.devices import Capability, DeviceState, Driver, Identity, Locks
 from station.errors import DeviceError, LinkError, ManifestError, NoAnswer, StationError, UnitRefused, Unplugged
+from station.manifest import Holder
 
 
 class Party(Enum):
@@ -67,7 +69,10 @@ TOO_MANY_NEW: Final = "slot.too_many_new_boards"
 """Code of a slot that stops since more new boards answered in it than hands can put in."""
 
 NEEDED = Capability.MAKE_KEY | Capability.READ_BACK | Capability.PROVE
-"""Without these no unit can pass (invariant I4)."""
+"""Without these, or what stands in their place, no unit can pass (invariant I4)."""
+
+IN_PLACE_OF: Final = {Capability.READ_BACK: Capability.COMPARE, Capability.PROVE: Capability.ATTEST}
+"""What may stand in the place of a capability, where the product accepts it."""
 
 
 HSM_WAITS = 20
@@ -142,14 +147,33 @@ def check_pace(new_boards: Sequence[float], now: float, per_minute: int | None) 
         )
 
 
-def check_driver(driver: Driver, locks: Locks) -> None:
+def check_driver(driver: Driver, locks: Locks, accepts: Capability = NOTHING) -> None:
     """Refuse a driver whose devices can't do what every unit needs.
 
+    Args:
+        driver: of the slot.
+        locks: what the product wants closed.
+        accepts: what the product takes in place of what a device can't do, from ``IN_PLACE_OF``.
+
     Raises:
-        UnitRefused: a capability is missing.
+        UnitRefused: a capability is missing, or what stands in its place is not accepted.
     """
-    needed = NEEDED | (Capability.LOCK | Capability.OBSERVE_LOCK if locks else Capability(0))
-    if missing := needed & ~driver.capabilities:
+    needed = NEEDED | (Capability.LOCK | Capability.OBSERVE_LOCK if locks else NOTHING)
+    missing = needed & ~driver.capabilities
+    stands_in = NOTHING
+    for full, instead in IN_PLACE_OF.items():
+        if full in missing and instead in driver.capabilities:
+            missing &= ~full
+            stands_in |= instead
+    if unaccepted := stands_in & ~accepts:
+        words = ", ".join(f'"{name}"' for name, flag in ACCEPTABLE.items() if flag in unaccepted)
+        raise UnitRefused(
+            f"this kind of device can only {unaccepted.name} where others do more; if that is enough for the product,"
+            f" write accepts = [{words}] in [product]",
+            code="unit.not_accepted",
+            operator="This board type can't be provisioned here yet. Call the line engineer.",
+        )
+    if missing:
         raise UnitRefused(
             f"this kind of device can't {missing.name}, which the product needs",
             code="unit.device_incapable",
@@ -223,6 +247,43 @@ def choose_way(identity: Identity, *, passed: bool, certificate: bytes | None) -
             state=identity.state.name,
         )
     return Way.DONE_BEFORE if passed else Way.PROVISION
+
+
+def check_holder(identity: Identity, hardware_id: str, holder: Holder | None) -> None:
+    """Refuse a board that holds another certificate than the one on record, and say whose it is.
+
+    Args:
+        identity: what the board said; it holds a certificate.
+        hardware_id: of the unit, as the manifest has it.
+        holder: which unit that certificate was issued for; None: this manifest issued none like it.
+
+    Raises:
+        UnitRefused: it is a copy of another board, it has to be erased first, or the certificate is from elsewhere. A
+            board that holds one of its own that was given up, and is not locked, is fine: it gets the next one.
+    """
+    if holder is None:
+        raise UnitRefused(
+            "the board holds a certificate that this manifest did not record",
+            code="unit.foreign_certificate",
+            operator="This board already has an identity from elsewhere. Give it to the line engineer.",
+            board=identity.leaf_sha256,
+        )
+    if holder.hardware_id != hardware_id:
+        raise UnitRefused(
+            f"the board says that it is {hardware_id}, and holds the certificate of {holder.hardware_id}"
+            f" ({holder.product_serial}): one is a copy of the other",
+            code="unit.cloned",
+            operator="This board is a copy of another one. The line stopped. Call the line engineer.",
+            expected=holder.hardware_id,
+            got=hardware_id,
+        )
+    if not holder.is_void or identity.state is DeviceState.LOCKED:
+        raise UnitRefused(
+            f"board {hardware_id} still holds the certificate that was given up, and is locked; erase it first",
+            code="unit.not_erased",
+            operator="This board has to be erased before it gets a new identity. Give it to the line engineer.",
+            state=identity.state.name,
+        )
 
 
 def may_install_again(error: DeviceError, identity: Identity) -> bool:

@@ -11,8 +11,8 @@ until a board answers.
 
 A board that invents a new hardware id at each visit would turn the whole order into certificates. In a fixture, where
 it is seen all the time, a new id without a silence before it is a failure. Everywhere, more new boards than hands can
-put in stop the slot, until the station is started anew: the board decides when its USB port comes and goes, so no
-absence of it proves that a hand was there.
+put in stop the slot, until a human releases it: the board decides when its USB port comes and goes, so no absence of it
+proves that a hand was there.
 
 Waits are bounded by ``asyncio.timeout``: ``wait_for`` of Python 3.11 swallows a cancellation that comes in the same
 moment as the event, and the slot would go on for ever.
@@ -27,10 +27,11 @@ from time import monotonic
 
 from station.config import SlotConfig
 from station.devices import Driver
-from station.devices.smp import SmpDriver
 from station.errors import LinkError, StationError, UnitRefused, Unplugged
 from station.events import SlotChanged, SlotState, Watch
 from station.line import policy
+from station.line.drivers import driver_maker
+from station.line.quarantine import Verdict
 from station.line.unit import UnitRun
 from station.line.workshop import Workshop
 from station.ports.link import OPEN_HANGS, Link, open_link
@@ -47,14 +48,11 @@ REOPEN = 1.0
 SILENCE = 1.0
 """Seconds without an answer after which a fixture is empty."""
 
-DRIVERS: dict[str, Callable[[Link], Driver]] = {"smp": SmpDriver}
-"""Which class speaks the language that a slot's ``driver`` names."""
-
 
 class SlotWorker:
     """One slot and the board in it."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it works with
         self,
         slot: SlotConfig,
         shop: Workshop,
@@ -62,6 +60,7 @@ class SlotWorker:
         watch: Watch,
         *,
         pace: int | None = None,
+        judge: Callable[[SlotChanged], None] = lambda _end: None,
     ) -> None:
         """Make the worker of a slot.
 
@@ -71,8 +70,13 @@ class SlotWorker:
             transcripts: folder for the wire's transcripts, a file a unit run.
             watch: told of every change.
             pace: new boards a minute that hands can put in; None for virtual boards.
+            judge: told of each board's end; may stop this slot, or all of them, by ``stop``.
+
+        Raises:
+            ConfigError: the slot's driver can't be used.
         """
         self.slot = slot
+        self._make_driver = driver_maker(slot.driver)
         self.ends: Counter[SlotState] = Counter()
         """How many boards of this slot ended how."""
         self.began: float | None = None
@@ -85,7 +89,10 @@ class SlotWorker:
         self._pace = pace
         self._new_boards: deque[float] = deque(maxlen=pace)
         """When the last new boards came (monotonic seconds)."""
+        self._judge = judge
         self._is_stopped = False
+        self._verdict: Verdict | None = None
+        """Why it is stopped; None where its last board's end says so."""
         self._device: str | None = None
         self._arrivals = 0
         """How often the port came: one that is swapped for another under the same name came twice."""
@@ -112,6 +119,24 @@ class SlotWorker:
         self._draining = True
         self._moved.set()
 
+    def stop(self, verdict: Verdict) -> None:
+        """Begin with no further board until ``release``; one that is being worked on is finished."""
+        self._is_stopped = True
+        self._verdict = verdict
+        self._moved.set()
+
+    def release(self) -> None:
+        """Go on after a stop; a board that is in the slot is begun again."""
+        self._is_stopped = False
+        self._verdict = None
+        self._new_boards.clear()
+        self._moved.set()
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether it serves nobody until it is released."""
+        return self._is_stopped
+
     @property
     def is_idle(self) -> bool:
         """Whether no port is there."""
@@ -123,6 +148,11 @@ class SlotWorker:
         """Serve boards until told to drain; with ``once``, until one board has ended."""
         self._tell(SlotState.EMPTY)
         while (device := await self._next_port()) is not None:
+            if self._is_stopped:
+                if once:
+                    return
+                await self._stay_stopped()
+                continue
             if self.began is None:
                 self.began = monotonic()
             tape = SlotTape(lambda: self._transcripts.begin(self.slot.name))
@@ -142,15 +172,13 @@ class SlotWorker:
                 link.close()
             if once:
                 return
-            if self._is_stopped:
-                await self._stay_stopped()
-            else:
+            if not self._is_stopped:
                 self._tell(SlotState.EMPTY)
 
     async def _serve(self, link: Link, tape: SlotTape, *, once: bool) -> None:
         """Run units on an open link until the board has gone; more than one where the adapter stays."""
         while True:
-            driver = DRIVERS[self.slot.driver](link)
+            driver = self._make_driver(link, self._shop.product)
             end = await self._run_unit(driver)
             if once or self._is_stopped:
                 return
@@ -166,7 +194,7 @@ class SlotWorker:
                     return
             except Unplugged:
                 return
-            if self._draining:
+            if self._draining or self._is_stopped:
                 return
             tape.next_unit()
 
@@ -186,6 +214,7 @@ class SlotWorker:
                 detail=repr(bug),
             )
         self._end(end)
+        self._judge(end)
         return end
 
     def _admit(self) -> None:
@@ -205,7 +234,7 @@ class SlotWorker:
         """
         give_up = monotonic() + OPEN_PATIENCE
         shown = False
-        while self._device == device and not self._draining:
+        while self._device == device and not self._draining and not self._is_stopped:
             self._served = self._arrivals
             tape.next_unit()
             try:
@@ -226,10 +255,11 @@ class SlotWorker:
         return None
 
     async def _next_port(self) -> str | None:
-        while self._device is None and not self._draining:
+        """Wait for a port, or for a stop; None when draining, or nothing where it stopped without a port."""
+        while self._device is None and not self._draining and not self._is_stopped:
             self._moved.clear()
             await self._moved.wait()
-        return None if self._draining else self._device
+        return None if self._draining else self._device or ""
 
     @property
     def _is_there(self) -> bool:
@@ -241,10 +271,16 @@ class SlotWorker:
             await self._moved.wait()
 
     async def _stay_stopped(self) -> None:
-        """Serve nobody until the station ends."""
-        while not self._draining:
+        """Serve nobody until the slot is released or the station ends."""
+        told: Verdict | None = None
+        while self._is_stopped and not self._draining:
+            if self._verdict is not None and self._verdict is not told:
+                told = self._verdict
+                self._tell(SlotState.FAILED, sentence=told.sentence, code=told.code, detail=told.reason)
             self._moved.clear()
             await self._moved.wait()
+        if not self._draining:
+            self._tell(SlotState.EMPTY)
 
     async def _board_leaves(self, link: Link) -> None:
         """Wait until the port is gone, by its event or by the end of the line, whichever comes first."""
@@ -281,7 +317,7 @@ class SlotWorker:
         gone = is_failed and not hardware_id and end.code.startswith(("link.", "step."))
         changed = False
         heard = monotonic()
-        while not self._draining:
+        while not self._draining and not self._is_stopped:
             self._moved.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(policy.LOOK):

@@ -16,21 +16,21 @@ only that is ever signed.
 """
 
 import asyncio
-import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
+from hashlib import sha256
 from time import monotonic
 from typing import TypeAlias, TypeVar
 
-from firmware_tools.provisioning_group import NONCE_SIZE
 from hsm import Authority, Csr, HsmError
-from station.devices import Driver, Identity, Locks
+from station.devices import Attesting, Capability, Driver, Identity, Locks
 from station.errors import DeviceError, StationError
 from station.events import SlotChanged, SlotState, Watch
 from station.line import policy
+from station.line.evidence import Evidence
 from station.line.issuing import UnitIssuance
 from station.line.policy import Party, Step, Way
-from station.line.proof import verify_proof
 from station.line.workshop import Workshop
 from station.manifest import Proof, RecordedCertificate, UnitRecord, UnitState
 
@@ -57,6 +57,7 @@ class UnitRun:
         """
         self._shop = workshop
         self._driver = driver
+        self._evidence = Evidence(driver, workshop.issuer_of)
         self._slot = slot
         self._watch = watch
         self._admit = admit
@@ -68,6 +69,8 @@ class UnitRun:
         self._unit: UnitRecord | None = None
         self._seen = 0.0
         """When the board last showed which one it is (monotonic seconds)."""
+        self._disturbances = 0
+        """What the driver had counted when the board last said which one it is."""
 
     async def run(self) -> SlotChanged:
         """Go the whole way.
@@ -94,23 +97,32 @@ class UnitRun:
 
     async def _go(self) -> SlotChanged:
         shop = self._shop
-        policy.check_driver(self._driver, shop.product.locks)
+        policy.check_driver(self._driver, shop.product.locks, shop.product.accepts)
         identity = await self._do(policy.IDENTIFY, self._identify)
         unit = self._unit = await self._in_time(policy.BEGIN, lambda: self._begin(identity))
         if unit.attempts == 1:
             self._admit()
         self.product_serial = unit.product_serial or ""
         recorded = None if unit.issuance is None else unit.issuance.certificate
+        identity = self._evidence.compared(identity, recorded)
+        if identity.remarks:
+            self._note("said", **identity.remarks)
+        identity = await self._known(identity, recorded)
         way = policy.choose_way(identity, passed=unit.state is UnitState.PASSED, certificate=recorded)
         if way is Way.DONE_BEFORE and recorded is not None:
-            await self._still_holds(recorded)
+            await self._still_holds(unit, recorded)
             return self._tell(SlotState.DONE_BEFORE, sentence=f"Done before, as {self.product_serial}. Take it out.")
 
         csr = await self._do(policy.KEY, self._make_key)
+        if Capability.REPEAT_CSR not in self._driver.capabilities:
+            # The key is a new one, and its certificate went with the old.
+            identity = replace(identity, leaf_sha256=None)
         certificate = await self._certified(unit, csr, installed=identity.leaf_sha256 is not None)
         self.product_serial = certificate.product_serial
         held = await self._install(certificate.der, identity)
         proof = await self._do(policy.PROVE, lambda: self._prove(held))
+        if stands_in := self._evidence.stands_in():
+            self._note("stands in", **stands_in)
         locks = await self._do(policy.LOCK, lambda: self._lock(held))
         seconds = monotonic() - self._began
         await self._do(policy.PASS, lambda: shop.manifest.passed(unit.id, proof, locks=int(locks), seconds=seconds))
@@ -125,7 +137,24 @@ class UnitRun:
         self._shop.claims.take(identity.hardware_id, self._slot)
         self.hardware_id = identity.hardware_id
         self._seen = monotonic()
+        self._disturbances = self._driver.disturbances
         return identity
+
+    async def _known(self, identity: Identity, recorded: bytes | None) -> Identity:
+        """Find out whose certificate a board holds, where it is not the one on record.
+
+        Returns:
+            What the board says of itself; without the leaf, where that is one of its own that was given up.
+
+        Raises:
+            UnitRefused: a copy of another board, a certificate from elsewhere, or one that has to be erased first.
+        """
+        held = identity.leaf_sha256
+        if held is None or (recorded is not None and sha256(recorded).digest() == held):
+            return identity
+        holder = await self._in_time(policy.BEGIN, lambda: self._shop.manifest.holder(held))
+        policy.check_holder(identity, identity.hardware_id, holder)
+        return replace(identity, leaf_sha256=None)
 
     async def _begin(self, identity: Identity) -> UnitRecord:
         return await self._shop.manifest.begin(
@@ -139,15 +168,22 @@ class UnitRun:
 
     async def _make_key(self) -> Csr:
         csr = Csr.parse(await self._driver.make_key())
+        if isinstance(self._driver, Attesting):
+            self._note("attested", **self._driver.key_statement)
         await self._is_same()
         return csr
 
     async def _is_same(self, certificate: bytes | None = None) -> None:
-        """Ask again who the board is, where the time was long enough to put another one into its place."""
-        if monotonic() - self._seen > policy.SWAP:
-            again = await self._driver.identify()
+        """Ask again who the board is, where the time was long enough to put another one into its place.
+
+        A relay, or a hand that pulls, needs less time than that; but then an answer was missing or damaged.
+        """
+        disturbed = self._driver.disturbances != self._disturbances
+        if disturbed or monotonic() - self._seen > policy.SWAP:
+            again = self._evidence.compared(await self._driver.identify(), certificate)
             policy.check_same_board(again, hardware_id=self.hardware_id, certificate=certificate)
             self._seen = monotonic()
+            self._disturbances = self._driver.disturbances
 
     async def _install(self, leaf: bytes, identity: Identity) -> bytes:
         """Bring the board to hold the chain, and return the leaf as it holds it.
@@ -208,15 +244,17 @@ class UnitRun:
     def _wait_for(self, party: Party) -> None:
         self._party = party
 
-    async def _still_holds(self, recorded: bytes) -> None:
+    async def _still_holds(self, unit: UnitRecord, recorded: bytes) -> None:
         """Hold a board that was done before to its claim: anybody can copy a digest, only one board has the key."""
         # The chain behind its leaf is that of the day it passed; the issuer may have been renewed since.
         held = await self._do(policy.READ_BACK, lambda: self._read_back(recorded, None))
         await self._do(policy.PROVE, lambda: self._prove(held))
+        if self._evidence.attestation is not None and unit.issuance is not None:
+            self._evidence.check_signer(await self._shop.manifest.proof(unit.issuance.id))
         await self._do(policy.LOCK, lambda: self._observe_locks(held))
 
     async def _read_back(self, recorded: bytes, chain: Sequence[bytes] | None) -> bytes:
-        held = await self._driver.read_back(chain)
+        held = await self._evidence.read_back(chain)
         if held != recorded:
             raise DeviceError(
                 "the certificate read back is not the one that was issued",
@@ -227,11 +265,9 @@ class UnitRun:
         return held
 
     async def _prove(self, held: bytes) -> Proof:
-        challenge = secrets.token_bytes(NONCE_SIZE)
-        message, signature = await self._driver.prove(challenge)
+        proof = await self._evidence.proof(held)
         self._seen = monotonic()
-        verify_proof(held, challenge, message, signature)
-        return Proof(challenge=challenge, message=message, signature=signature, certificate=held)
+        return proof
 
     async def _lock(self, held: bytes) -> Locks:
         if wanted := self._shop.product.locks:

@@ -7,7 +7,9 @@ from datetime import UTC, datetime
 from hsm import Authority, Issuers, Profile
 from station.config import OrderSection, ProductSection
 from station.errors import UnitRefused
+from station.ledger.ledger import Ledger
 from station.manifest import Manifest
+from station.orders import OrderBook, OrderWarrant
 
 
 @dataclass(slots=True)
@@ -49,6 +51,10 @@ class Workshop:
     """First byte of the certificate serials made here, 1 to 127."""
     issuers: Issuers | None = None
     """Where several CAs sign: who signs what. None: ``authority`` signs everything."""
+    orders: OrderBook | None = None
+    """The orders of the manifest, verified. None: nothing is signed that needs an order."""
+    ledger: Ledger | None = None
+    """The manifest's ledger. None: there is no ledger key, and nobody seals the events."""
     ca_holder: Callable[[bytes], str | None] = lambda _: None
     """Tells which certificate the CA made for a key (SHA-256 of its SubjectPublicKeyInfo) besides those of units."""
     claims: Claims = field(default_factory=Claims)
@@ -58,6 +64,14 @@ class Workshop:
     def signers(self) -> Issuers:
         """Who signs."""
         return self.issuers or Issuers.only(self.authority)
+
+    def warrant(self, order: str) -> OrderWarrant | None:
+        """Return the warrant of an order of the manifest.
+
+        Raises:
+            OrderError: it is not genuine, or its row was changed.
+        """
+        return None if self.orders is None else self.orders.warrant(order)
 
     def issuer_of(self, certificate: bytes) -> Authority | None:
         """Return the authority of this line that signed a certificate (DER); None if none of them did."""

@@ -1,8 +1,9 @@
 """The manifest: what the line did, in one SQLite file, durable before anybody is told.
 
 Lives here: the schema with the rules that no program can break (``schema_1.sql``; open it first), the writer
-(``Manifest``) and the reader (``ManifestReader``). The lock that keeps it one writer a file, and the thread that
-commits for several callers at once, are those of ``hsm.durable``.
+(``Manifest``) and the reader (``ManifestReader``), and ``handing.py`` for what was handed out and what came back. The
+lock that keeps it one writer a file, and the thread that commits for several callers at once, are those of
+``hsm.durable``.
 ``docs/manifest.md`` says what each row proves.
 
 The way of one unit through it::
@@ -35,7 +36,9 @@ from station.manifest.errors import (
     RowRefused,
     SerialCollision,
 )
+from station.manifest.life import Act, Holder, LifeAct, LifeRequest
 from station.manifest.manifest import Manifest
+from station.manifest.order_journal import OrderJournal
 from station.manifest.reader import ManifestReader
 from station.manifest.rows import (
     DraftLike,
@@ -44,9 +47,11 @@ from station.manifest.rows import (
     IssuanceRecord,
     IssuanceState,
     OrderRecord,
+    OrderSeal,
     OrderTerms,
     PassedUnit,
     Proof,
+    ProofKind,
     ProofRecord,
     RecordedCertificate,
     RevocationEntry,
@@ -57,14 +62,18 @@ from station.manifest.rows import (
 
 __all__ = [
     "CLOCK_TOLERANCE",
+    "Act",
     "ClockWentBack",
     "DraftLike",
     "DuplicateHardware",
     "DuplicateKey",
     "EventRecord",
+    "Holder",
     "Intent",
     "IssuanceRecord",
     "IssuanceState",
+    "LifeAct",
+    "LifeRequest",
     "Manifest",
     "ManifestError",
     "ManifestLocked",
@@ -74,10 +83,13 @@ __all__ = [
     "NotAManifest",
     "OrderDiffers",
     "OrderExhausted",
+    "OrderJournal",
     "OrderRecord",
+    "OrderSeal",
     "OrderTerms",
     "PassedUnit",
     "Proof",
+    "ProofKind",
     "ProofRecord",
     "RecordedCertificate",
     "RevocationEntry",

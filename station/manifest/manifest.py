@@ -4,16 +4,18 @@ import hashlib
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from string import Formatter
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 from cryptography import x509
 
-from hsm.durable import Clock, OpenFile, utc_now
+from hsm.durable import Clock, OpenFile, Operation, utc_now
 from station.errors import ManifestError, printable
-from station.manifest import operations
-from station.manifest.rows import DraftLike, Intent, OrderTerms, Proof, RecordedCertificate, UnitRecord
+from station.manifest import life, operations, order_operations
+from station.manifest.life import Holder, LifeAct, LifeRequest
+from station.manifest.rows import DraftLike, Intent, OrderTerms, Proof, ProofRecord, RecordedCertificate, UnitRecord
 from station.manifest.schema import MANIFEST
+
+Result = TypeVar("Result")
 
 JOURNAL: Final = "journal"
 """The kind of the events that the schema writes by itself."""
@@ -31,6 +33,7 @@ class Manifest:
         self._file = OpenFile(MANIFEST, path, clock=clock)
         self._db = self._file.db
         self._writer = self._file.writer
+        self._identity: str = self._db.execute("SELECT uuid FROM manifest_identity").fetchone()[0]
         self.path = path
 
     @classmethod
@@ -74,15 +77,65 @@ class Manifest:
         """Return once the writing thread and the disk's lock have answered; nothing is written."""
         await self._writer.perform(lambda _connection, _at: None)
 
-    async def open_order(self, terms: OrderTerms) -> None:
-        """Store an order, or find it stored.
+    async def perform(self, operation: Operation[Result]) -> Result:
+        """Do something to the rows in one transaction, durable when it returns: for what keeps rows of its own here.
+
+        Raises:
+            ManifestError: the operation or the commit failed; nothing of it is stored.
+        """
+        return await self._writer.perform(operation)
+
+    def perform_blocking(self, operation: Operation[Result]) -> Result:
+        """Do as ``perform``, and block this thread meanwhile."""
+        return self._writer.submit(operation).result()
+
+    @property
+    def identity(self) -> str:
+        """Random id of this manifest, 32 hexadecimal digits; a copy has the same, a new file another."""
+        return self._identity
+
+    async def open_order(self, terms: OrderTerms) -> bool:
+        """Store an order, or find it stored. An order of schema 1, which has no seal, gets one afterwards.
+
+        Returns:
+            Whether something was written.
 
         Raises:
             OrderDiffers: it is stored with other terms; says which.
             ManifestError: the terms make no sense (``manifest.order_invalid``).
         """
         _check_terms(terms)
-        await self._writer.perform(partial(operations.open_order, terms=terms))
+        return await self._writer.perform(partial(order_operations.open_order, terms=terms))
+
+    async def close_order(self, name: str, reason: str) -> bool:
+        """Close an order for good: no board and no request takes a serial of it any more.
+
+        Returns:
+            False where it was closed before.
+
+        Raises:
+            ManifestError: no such order (``manifest.order_unknown``).
+        """
+        return await self._writer.perform(partial(order_operations.close_order, name=name, reason=reason))
+
+    def take_desk_serial(self, terms: OrderTerms, spki_sha256: bytes, *, taken: int = 0) -> tuple[str, str | None]:
+        """Take a serial, and budget, for a certificate that ``station ca issue`` makes. Blocks.
+
+        Asked again for the same key, it is the same.
+
+        Args:
+            terms: of the verified order.
+            spki_sha256: of the request's key.
+            taken: numbers that are known to have been taken.
+
+        Returns:
+            The product serial, and the MAC address if the order gives one.
+
+        Raises:
+            OrderExhausted, OrderDiffers, RowRefused: as ``reserve``.
+        """
+        operation = partial(order_operations.take_desk_serial, terms=terms, spki_sha256=spki_sha256, taken=taken)
+        return self._writer.submit(operation).result()
 
     async def begin(  # noqa: PLR0913  # one argument a column, by name
         self,
@@ -114,8 +167,15 @@ class Manifest:
             )
         )
 
-    async def reserve(
-        self, unit_id: int, *, spki_sha256: bytes, draft: Callable[[str], DraftLike], profile: str | None = None
+    async def reserve(  # noqa: PLR0913  # what is taken, by name
+        self,
+        unit_id: int,
+        *,
+        spki_sha256: bytes,
+        draft: Callable[[str], DraftLike],
+        profile: str | None = None,
+        order: OrderTerms | None = None,
+        taken: int = 0,
     ) -> Intent:
         """Take serials and budget and write the intent to sign, in one transaction (I3); the first try is counted.
 
@@ -125,6 +185,9 @@ class Manifest:
             draft: gets the product serial, returns what is to be signed. It runs in the writer's thread, inside the
                 transaction: it must only compute. What it raises undoes everything and reaches the caller unchanged.
             profile: name of the profile that ``draft`` follows; has to be that of the unit's order. None: not checked.
+            order: terms of the unit's order, of its verified JWS: they count, and a row that differs is refused.
+                None: the row's.
+            taken: numbers of the order that are known to have been taken: a row that has fewer is refused.
 
         Returns:
             The right to sign once, and what: the bytes that ``draft`` returned.
@@ -133,14 +196,24 @@ class Manifest:
             DuplicateKey: another unit holds this public key; names it.
             DuplicateHardware: this unit has a live issuance for another public key; void it if the board was erased.
             OrderExhausted: "number 501 of 500".
-            OrderDiffers: the unit has its serial from an order with another profile.
+            OrderDiffers: the unit has its serial from an order with another profile, or the order's row was edited
+                (``manifest.order_edited``).
             SerialCollision: the certificate serial was given before; call again, with a new draft.
             RowRefused: it has a live issuance for this key (``manifest.issuance_live``: resume it), is not open
                 (``manifest.unit_not_open``), the orders' serials overlap (``manifest.product_serial_taken``), or it
-                had ``operations.ISSUANCES_LIMIT`` of them (``manifest.issuances_limit``).
+                had ``operations.ISSUANCES_LIMIT`` of them (``manifest.issuances_limit``). The order is closed
+                (``manifest.order_closed``), over, not begun, or its count was lowered (``manifest.order_count``).
         """
         return await self._writer.perform(
-            partial(operations.reserve, unit_id=unit_id, spki_sha256=spki_sha256, draft=draft, profile=profile)
+            partial(
+                operations.reserve,
+                unit_id=unit_id,
+                spki_sha256=spki_sha256,
+                draft=draft,
+                profile=profile,
+                order=order,
+                taken=taken,
+            )
         )
 
     async def attempt(self, issuance_id: int) -> Intent:
@@ -191,13 +264,37 @@ class Manifest:
         """
         return await self._writer.perform(partial(operations.recorded, issuance_id=issuance_id))
 
-    async def void(self, issuance_id: int, reason: str) -> None:
+    async def proof(self, issuance_id: int) -> ProofRecord | None:
+        """Return the proof that the unit of an issuance passed with, or None."""
+        return await self._writer.perform(partial(operations.proof, issuance_id=issuance_id))
+
+    async def void(self, issuance_id: int, reason: str, *, shown: bytes | None = None) -> None:
         """Give an issuance up, signed or not: it is listed for revocation, and the unit may reserve again. Repeatable.
+
+        Args:
+            issuance_id: a live one.
+            reason: for the record.
+            shown: SHA-256 of the public key that the board shows, where it is given up on the word of a board.
 
         Raises:
             RowRefused: the unit passed with it (``manifest.already_passed``).
+            DuplicateKey: another unit holds the key that the board shows; names it. Nothing was given up.
         """
-        await self._writer.perform(partial(operations.void, issuance_id=issuance_id, reason=reason))
+        await self._writer.perform(partial(operations.void, issuance_id=issuance_id, reason=reason, shown=shown))
+
+    async def act(self, request: LifeRequest) -> LifeAct:
+        """Scrap, rework, hold, release or replace a unit, or give up what it has open; see ``life.Act``.
+
+        Raises:
+            ManifestError: no such unit (``manifest.unit_unknown``), or a text is missing (``manifest.life_text``).
+            RowRefused: the unit is scrapped (``manifest.unit_scrapped``), or not in a state for it
+                (``manifest.life_state``, ``manifest.life_replace``).
+        """
+        return await self._writer.perform(partial(life.act, request=request))
+
+    async def holder(self, certificate_sha256: bytes) -> Holder | None:
+        """Return which unit a certificate was issued for; None if it is none of this manifest's."""
+        return await self._writer.perform(partial(life.holder, certificate_sha256=certificate_sha256))
 
     def event(self, unit_id: int | None, slot: str, step: str, kind: str, facts: Mapping[str, object]) -> None:
         """Append an event; durable with the next commit, half a second later at most.
@@ -247,18 +344,10 @@ class Manifest:
 
 def _check_terms(terms: OrderTerms) -> None:
     """Refuse terms whose serials could not be told apart."""
-    try:
-        fields = [name for _, name, _, _ in Formatter().parse(terms.serial_format) if name is not None]
-        first, second = terms.product_serial(0), terms.product_serial(1)
-    except (ValueError, LookupError, AttributeError) as error:
+    last = terms.first_number + terms.quantity + terms.scrap_allowance - 1
+    if fault := terms.numbering.fault(terms.first_number, last):
         raise ManifestError(
-            f"order {terms.name!r}: serial format {terms.serial_format!r} is not usable ({error}); "
+            f"order {terms.name!r}: serial format {terms.serial_format!r} is not usable: {fault}; "
             "write it like SN{number:06d}",
-            code="manifest.order_invalid",
-        ) from error
-    if fields != ["number"] or first == second:
-        raise ManifestError(
-            f"order {terms.name!r}: serial format {terms.serial_format!r} needs the field number, once, "
-            "like SN{number:06d}",
             code="manifest.order_invalid",
         )

@@ -12,8 +12,18 @@ from typing import Final
 
 from hsm.serials import serial_text
 from station.errors import ManifestError, printable
-from station.manifest.errors import DuplicateHardware, DuplicateKey, OrderDiffers, OrderExhausted, RowRefused
-from station.manifest.records import ISSUANCE_COLUMNS, UNITS_WITH_ISSUANCE, issuance_of, unit_of
+from station.manifest.errors import DuplicateHardware, DuplicateKey, OrderDiffers, RowRefused
+from station.manifest.life import check_alive
+from station.manifest.order_operations import (
+    ORDER_COLUMNS,
+    ORDER_WIDTH,
+    check_budget,
+    check_may_take,
+    check_row,
+    terms_of,
+    unknown_order,
+)
+from station.manifest.records import ISSUANCE_COLUMNS, PROOF, UNITS_WITH_ISSUANCE, issuance_of, unit_of
 from station.manifest.rows import (
     DraftLike,
     Intent,
@@ -21,6 +31,7 @@ from station.manifest.rows import (
     IssuanceState,
     OrderTerms,
     Proof,
+    ProofRecord,
     RecordedCertificate,
     UnitRecord,
     UnitState,
@@ -38,52 +49,15 @@ ISSUANCES_LIMIT: Final = 5
 """Issuances of one unit, void ones included. A board that claims a new key at each visit would otherwise get any number
 of certificates out of a budget of one."""
 
-_KEYS: Final = {
-    "product": "[product] model",
-    "profile": "[ca] profile",
-    "quantity": "[order] quantity",
-    "serial_format": "[order] serial",
-    "first_number": "[order] first",
-}
-"""The terms of an order, and where the engineer who has to put one right finds it in ``station.toml``."""
-
-_TO_RESERVE: Final = """
-SELECT unit.hardware_id, unit.state, unit.product_serial, production_order.name, production_order.product,
-       production_order.profile, production_order.quantity, production_order.serial_format,
-       production_order.first_number, production_order.reserved, issuance.id, issuance.spki_sha256, holder.id,
-       holder.hardware_id
+_TO_RESERVE: Final = f"""
+SELECT unit.hardware_id, unit.state, unit.product_serial, issuance.id, issuance.spki_sha256, holder.id,
+       holder.hardware_id, production_order.closed_at, production_order.reserved, production_order.returned,
+       {ORDER_COLUMNS}
 FROM unit JOIN production_order ON production_order.id = unit.order_id
 LEFT JOIN issuance ON issuance.unit_id = unit.id AND issuance.state <> 'void'
 LEFT JOIN public_key ON public_key.spki_sha256 = ?2 LEFT JOIN unit AS holder ON holder.id = public_key.unit_id
 WHERE unit.id = ?1
-"""
-
-
-def open_order(connection: sqlite3.Connection, at: str, *, terms: OrderTerms) -> None:
-    """Store the order, or find it stored with the same terms."""
-    names = tuple(_KEYS)
-    row = connection.execute(
-        "SELECT product, profile, quantity, serial_format, first_number FROM production_order WHERE name = ?",
-        (terms.name,),
-    ).fetchone()
-    if row is None:
-        connection.execute(
-            "INSERT INTO production_order (name, product, profile, quantity, serial_format, first_number, opened_at) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (terms.name, *(getattr(terms, name) for name in names), at),
-        )
-        return
-    differences = [
-        f"{_KEYS[name]} is {stored!r} there and {getattr(terms, name)!r} here"
-        for name, stored in zip(names, row, strict=True)
-        if stored != getattr(terms, name)
-    ]
-    if differences:
-        raise OrderDiffers(
-            f"order {terms.name!r} is in the manifest with other terms: {'; '.join(differences)}. "
-            "Put them back, or give the order a new name",
-            order=terms.name,
-        )
+"""  # noqa: S608  # our own column names
 
 
 def begin(  # noqa: PLR0913  # one argument a column, by name
@@ -99,11 +73,13 @@ def begin(  # noqa: PLR0913  # one argument a column, by name
 ) -> UnitRecord:
     """Find or make the unit's row; count the attempt, unless the unit passed already."""
     execute = connection.execute
-    found = execute("SELECT id, state FROM unit WHERE hardware_id = ?", (hardware_id,)).fetchone()
+    found = execute("SELECT id, state, life FROM unit WHERE hardware_id = ?", (hardware_id,)).fetchone()
+    if found is not None:
+        check_alive(hardware_id, found[2])
     if found is None or found[1] != UnitState.PASSED:
         row = execute("SELECT id FROM production_order WHERE name = ?", (order,)).fetchone()
         if row is None:
-            raise ManifestError(f"no order {order!r} in the manifest; open it first", code="manifest.order_unknown")
+            raise unknown_order(order)
         if found is None:
             execute(
                 "INSERT INTO unit (hardware_id, order_id, model, firmware_version, firmware_sha256, state, attempts, "
@@ -129,23 +105,21 @@ def reserve(  # noqa: PLR0913  # what is taken, by name
     spki_sha256: bytes,
     draft: Callable[[str], DraftLike],
     profile: str | None = None,
+    order: OrderTerms | None = None,
+    taken: int = 0,
 ) -> Intent:
     """Take serials and budget, and write the intent to sign, all or nothing."""
     execute = connection.execute
     row = execute(_TO_RESERVE, (unit_id, spki_sha256)).fetchone()
     if row is None:
         raise _unknown(unit_id)
-    hardware_id, state, product_serial, *order, reserved, live_id, live_key, holder_id, holder = row
+    hardware_id, state, product_serial, live_id, live_key, holder_id, holder, closed_at, reserved, returned = row[
+        :-ORDER_WIDTH
+    ]
     if state != UnitState.OPEN:
         raise RowRefused(f"unit {hardware_id} is {state}, not open; begin it first", code="manifest.unit_not_open")
     if holder_id not in {None, unit_id}:
-        raise DuplicateKey(
-            f"unit {hardware_id} shows the public key of unit {holder}: a cloned board, or a broken random number "
-            "generator",
-            hardware_id=hardware_id,
-            holder=holder,
-            spki_sha256=spki_sha256,
-        )
+        raise _shared_key(hardware_id, holder, spki_sha256)
     if live_id is not None and live_key != spki_sha256:
         raise DuplicateHardware(
             f"unit {hardware_id} has a live certificate for another public key: a second board with this hardware id, "
@@ -156,7 +130,8 @@ def reserve(  # noqa: PLR0913  # what is taken, by name
         )
     if live_id is not None:
         raise RowRefused(f"unit {hardware_id} has a live certificate; resume it", code="manifest.issuance_live")
-    terms = OrderTerms(*order)
+    stored = terms_of(row[-ORDER_WIDTH:])
+    terms = order or stored
     if profile not in {None, terms.profile}:
         raise OrderDiffers(
             f"unit {hardware_id} has its serial from order {terms.name}, whose profile is {terms.profile!r} and not "
@@ -164,15 +139,17 @@ def reserve(  # noqa: PLR0913  # what is taken, by name
             order=terms.name,
         )
     _check_issuances(connection, unit_id, hardware_id)
+    number = reserved + returned
     if product_serial is None:
-        if reserved >= terms.quantity:
-            raise OrderExhausted(
-                f"order {terms.name}: unit {hardware_id} would be number {reserved + 1} of {terms.quantity}",
-                order=terms.name,
-                hardware_id=hardware_id,
-            )
-        product_serial = terms.product_serial(reserved)
-        execute("UPDATE unit SET product_serial = ?, changed_at = ? WHERE id = ?", (product_serial, at, unit_id))
+        check_may_take(stored, terms, at=at, closed_at=closed_at, have=number, taken=taken)
+        check_budget(terms, reserved, f"unit {hardware_id}")
+        product_serial = terms.product_serial(number)
+        execute(
+            "UPDATE unit SET product_serial = ?, mac = ?, changed_at = ? WHERE id = ?",
+            (product_serial, terms.mac(number), at, unit_id),
+        )
+    else:
+        check_row(stored, terms, number, taken)
     drafted = draft(product_serial)
     if hashlib.sha256(drafted.tbs).digest() != drafted.tbs_sha256:
         raise ManifestError("the draft's digest is not that of its bytes", code="manifest.draft_invalid")
@@ -189,7 +166,9 @@ def reserve(  # noqa: PLR0913  # what is taken, by name
 def _check_issuances(connection: sqlite3.Connection, unit_id: int, hardware_id: str) -> None:
     """Refuse a unit that had too many certificates; it has no live one now."""
     (void,) = connection.execute(
-        "SELECT count(*) FROM issuance WHERE unit_id = ? AND state = 'void'", (unit_id,)
+        "SELECT count(*) FROM issuance WHERE unit_id = ? AND state = 'void'"
+        " AND NOT EXISTS (SELECT 1 FROM life_act WHERE issuance_id = issuance.id)",  # those a person answers for
+        (unit_id,),
     ).fetchone()
     if void >= ISSUANCES_LIMIT:
         raise RowRefused(
@@ -197,6 +176,16 @@ def _check_issuances(connection: sqlite3.Connection, unit_id: int, hardware_id: 
             code="manifest.issuances_limit",
             operator="This board was begun anew too often. Put it into the red bin and call the line engineer.",
         )
+
+
+def _shared_key(hardware_id: str, holder: str, spki_sha256: bytes) -> DuplicateKey:
+    return DuplicateKey(
+        f"unit {hardware_id} shows the public key of unit {holder}: a cloned board, or a broken random number "
+        "generator",
+        hardware_id=hardware_id,
+        holder=holder,
+        spki_sha256=spki_sha256,
+    )
 
 
 def _unknown(unit_id: int) -> ManifestError:
@@ -291,11 +280,31 @@ def recorded(connection: sqlite3.Connection, _at: str, *, issuance_id: int) -> R
     return seal_recorded(intent, issuance.certificate, issuance.certificate_sha256)
 
 
-def void(connection: sqlite3.Connection, at: str, *, issuance_id: int, reason: str) -> None:
-    """Give an issuance up; it stands on the revocation list from now on."""
+def proof(connection: sqlite3.Connection, _at: str, *, issuance_id: int) -> ProofRecord | None:
+    """Return the proof that a unit passed with."""
+    row = connection.execute(f"{PROOF} WHERE issuance_id = ?", (issuance_id,)).fetchone()
+    return None if row is None else ProofRecord(*row)
+
+
+_KEY_OF_ANOTHER: Final = """
+SELECT this.hardware_id, holder.hardware_id FROM public_key JOIN unit AS holder ON holder.id = public_key.unit_id
+JOIN unit AS this ON this.id = ?2 WHERE public_key.spki_sha256 = ?1 AND public_key.unit_id <> ?2
+"""
+
+
+def void(connection: sqlite3.Connection, at: str, *, issuance_id: int, reason: str, shown: bytes | None = None) -> None:
+    """Give an issuance up; it stands on the revocation list from now on.
+
+    Nothing is given up for a board that shows the key of another unit (``shown``): it is not the one it says.
+    """
     issuance, _ = _issuance(connection, issuance_id)
     if issuance.state is IssuanceState.VOID:
         return
+    if shown is not None:
+        another = connection.execute(_KEY_OF_ANOTHER, (shown, issuance.unit_id)).fetchone()
+        if another is not None:
+            hardware_id, holder = another
+            raise _shared_key(hardware_id, holder, shown)
     connection.execute(
         "UPDATE issuance SET state = 'void', void_reason = ?, changed_at = ? WHERE id = ?",
         (printable(reason), at, issuance_id),

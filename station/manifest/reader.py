@@ -1,19 +1,21 @@
 """Reading the manifest: beside the daemon, or on a copy."""
 
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
 from hsm.durable import Reader
-from hsm.serials import SERIAL_DIGITS
-from station.manifest.records import ISSUANCE_COLUMNS, UNITS_WITH_ISSUANCE, issuance_of, unit_of
+from station.manifest.handing import Lacking
+from station.manifest.identities import searches
+from station.manifest.life import LIFE_ACTS, LifeAct, life_act_of
+from station.manifest.order_journal import OrderJournal, read_order_journals
+from station.manifest.order_operations import ORDER_COLUMNS, terms_of
+from station.manifest.records import ISSUANCE_COLUMNS, PROOF, STATE, UNITS_WITH_ISSUANCE, issuance_of, unit_of
 from station.manifest.rows import (
     EventRecord,
     OrderRecord,
-    OrderTerms,
     PassedUnit,
     ProofRecord,
     RevocationEntry,
@@ -23,13 +25,12 @@ from station.manifest.rows import (
 )
 from station.manifest.schema import MANIFEST
 
-_HEX: Final = re.compile(r"[0-9a-fA-F:]+")
-_DIGEST_DIGITS: Final = 64
+_LIVES: Final = (UnitState.RMA, UnitState.SCRAPPED)
 
 _EXPORT: Final = """
 SELECT unit.product_serial, unit.hardware_id, unit.model, production_order.name, unit.firmware_version,
        unit.firmware_sha256, issuance.certificate_serial, issuance.spki_sha256, issuance.certificate, proof.at,
-       proof.locks
+       proof.locks, unit.mac, unit.id, issuance.id
 FROM unit JOIN production_order ON production_order.id = unit.order_id
 LEFT JOIN issuance ON issuance.unit_id = unit.id AND issuance.state <> 'void'
 LEFT JOIN proof ON proof.issuance_id = issuance.id
@@ -41,6 +42,18 @@ SELECT issuance.certificate_serial, unit.hardware_id, unit.product_serial, produ
 FROM issuance INDEXED BY void_issuance JOIN unit ON unit.id = issuance.unit_id
 JOIN production_order ON production_order.id = unit.order_id
 WHERE issuance.state = 'void' ORDER BY issuance.unit_id, issuance.id
+"""
+
+# In the order of the index first: grouping a million units by an expression would sort them all.
+_COUNTS: Final = f"""
+SELECT order_id, {STATE}, sum(units) FROM (
+    SELECT order_id, state, life, count(*) AS units FROM unit INDEXED BY unit_by_order GROUP BY 1, 2, 3) AS unit
+GROUP BY 1, 2
+"""  # noqa: S608  # our own expression
+
+_HOLDERS: Final = """
+SELECT order_id, count(*) FROM unit INDEXED BY unit_with_serial WHERE product_serial IS NOT NULL GROUP BY order_id
+UNION ALL SELECT order_id, count(*) FROM desk_serial GROUP BY order_id
 """
 
 # Two halves, as the two partial indexes have them.
@@ -67,28 +80,48 @@ class ManifestReader(Reader):
     def counts(self) -> dict[UnitState, int]:
         """Return how many units are in each state."""
         counts = dict.fromkeys(UnitState, 0)
-        for state, count in self.rows("SELECT state, count(*) FROM unit INDEXED BY unit_by_order GROUP BY state"):
-            counts[UnitState(state)] = count
+        for _order, state, count in self.rows(_COUNTS):
+            counts[UnitState(state)] += count
         return counts
+
+    def order_names(self) -> tuple[str, ...]:
+        """Return the names of the orders, oldest first; unlike ``orders`` it does not look at their units."""
+        return tuple(name for (name,) in self.rows("SELECT name FROM production_order ORDER BY id"))
 
     def orders(self) -> tuple[OrderRecord, ...]:
         """Return the orders, oldest first, with how far each is."""
         units: dict[object, dict[UnitState, int]] = {}
-        for order, state, count in self.rows("SELECT order_id, state, count(*) FROM unit GROUP BY order_id, state"):
+        for order, state, count in self.rows(_COUNTS):
             units.setdefault(order, {})[UnitState(state)] = count
+        holders: dict[object, int] = {}
+        for order, count in self.rows(_HOLDERS):
+            holders[order] = holders.get(order, 0) + count
         rows = self.rows(
-            "SELECT id, reserved, opened_at, name, product, profile, quantity, serial_format, first_number "
+            f"SELECT id, reserved, opened_at, returned, closed_at, closed_reason, {ORDER_COLUMNS} "  # noqa: S608
             "FROM production_order ORDER BY id"
         )
         return tuple(
             OrderRecord(
-                OrderTerms(*terms),
+                terms_of(terms),
                 reserved,
                 opened_at,
                 MappingProxyType(dict.fromkeys(UnitState, 0) | units.get(order, {})),
+                returned,
+                holders.get(order, 0),
+                *closed,
             )
-            for order, reserved, opened_at, *terms in rows
+            for order, reserved, opened_at, returned, *closed, terms in ((*row[:6], row[6:]) for row in rows)
         )
+
+    def order_journals(self) -> dict[str, OrderJournal]:
+        """Return what the journal tells of each order, by name. Reads all events: ten seconds at a million units."""
+        terms = self.rows(f"SELECT {ORDER_COLUMNS} FROM production_order ORDER BY id")  # noqa: S608  # our own columns
+        return read_order_journals(self.rows, [terms_of(row) for row in terms])
+
+    def identity(self) -> str:
+        """Return the random id of this manifest, 32 hexadecimal digits."""
+        (row,) = self.rows("SELECT uuid FROM manifest_identity")
+        return str(row[0])
 
     def units(
         self,
@@ -127,35 +160,26 @@ class ManifestReader(Reader):
         unit = unit_of(next(self.rows(f"{UNITS_WITH_ISSUANCE} WHERE unit.id = ?", unit_id)))
         issuances = tuple(issuance_of(row) for row in self.rows(_ISSUANCES, unit_id))
         proof = None if unit.issuance is None else self._proof(unit.issuance.id)
-        return UnitHistory(unit, issuances, proof, tuple(self.events(unit_id=unit_id)))
+        return UnitHistory(unit, issuances, proof, tuple(self.events(unit_id=unit_id)), self.life(unit_id))
 
     def _proof(self, issuance_id: int) -> ProofRecord | None:
         row = next(
-            self.rows(
-                "SELECT issuance_id, challenge, message, signature, read_back_sha256, locks, seconds, at FROM proof "
-                "WHERE issuance_id = ?",
-                issuance_id,
-            ),
+            self.rows(f"{PROOF} WHERE issuance_id = ?", issuance_id),
             None,
         )
         return None if row is None else ProofRecord(*row)
 
     def _identified(self, identity: str) -> int | None:
-        searches: list[tuple[str, object]] = [
-            ("SELECT id FROM unit WHERE product_serial = ?", identity),
-            ("SELECT id FROM unit WHERE hardware_id = ?", identity),
-        ]
-        digits = identity.replace(":", "").lower()
-        if _HEX.fullmatch(identity) and len(digits.lstrip("0")) <= SERIAL_DIGITS:
-            padded = digits.lstrip("0").zfill(SERIAL_DIGITS)
-            searches.append(("SELECT unit_id FROM issuance WHERE certificate_serial = ?", padded))
-        if _HEX.fullmatch(identity) and len(digits) == _DIGEST_DIGITS:
-            searches.append(("SELECT unit_id FROM public_key WHERE spki_sha256 = ?", bytes.fromhex(digits)))
-        for sql, parameter in searches:
+        for sql, parameter in searches(identity):
             row = next(self.rows(sql, parameter), None)
             if row is not None:
                 return int(row[0])
         return None
+
+    def life(self, unit_id: int) -> tuple[LifeAct, ...]:
+        """Return what became of a unit, oldest first; of a unit that took another one's place, that act too."""
+        sql = f"{LIFE_ACTS} WHERE unit_id = ?1 OR other_unit_id = ?1 ORDER BY life_act.id"
+        return tuple(map(life_act_of, self.rows(sql, unit_id)))
 
     def events(self, *, unit_id: int | None = None, after: int = 0) -> Iterator[EventRecord]:
         """Iterate over events in their order.
@@ -178,14 +202,24 @@ class ManifestReader(Reader):
         for serial, *fields in self.rows(_REVOKED):
             yield RevocationEntry(int(serial, 16), *fields)
 
-    def export(self, *, state: UnitState | None = UnitState.PASSED, order: str | None = None) -> Iterator[PassedUnit]:
+    def export(
+        self,
+        *,
+        state: UnitState | None = UnitState.PASSED,
+        order: str | None = None,
+        lacking: Lacking | None = None,
+    ) -> Iterator[PassedUnit]:
         """Iterate over units as exports have them.
 
         Args:
             state: only these; None for all.
             order: only those of the order with this name.
+            lacking: only those that a recipient lacks (``station.manifest.handing``); they have a certificate then.
         """
         where, parameters = _filter(state, order)
+        if lacking is not None:
+            clause, more = lacking.clause()
+            where, parameters = f"{where} {'AND' if where else 'WHERE'} {clause}", [*parameters, *more]
         for row in self.rows(f"{_EXPORT} {where} ORDER BY unit.id", *parameters):
             serial = None if row[6] is None else int(row[6], 16)
             yield PassedUnit(*(*row[:6], serial, *row[7:]))
@@ -193,7 +227,11 @@ class ManifestReader(Reader):
 
 def _filter(state: UnitState | None, order: str | None) -> tuple[str, list[object]]:
     """Return a WHERE clause and its parameters."""
-    chosen = [("unit.state = ?", state), ("production_order.name = ?", order)]
-    clauses = [clause for clause, value in chosen if value is not None]
-    parameters: list[object] = [str(value) for _, value in chosen if value is not None]
+    clauses, parameters = [], list[object]()
+    if state is not None:
+        clauses.append("unit.life = ?" if state in _LIVES else "unit.state = ? AND unit.life = 'normal'")
+        parameters.append(UnitState(state).value)  # callers may pass the text
+    if order is not None:
+        clauses.append("production_order.name = ?")
+        parameters.append(order)
     return f"WHERE {' AND '.join(clauses)}" if clauses else "", parameters

@@ -11,10 +11,13 @@ ISSUANCE_COLUMNS: Final = (
     "issuance.intended_at, issuance.changed_at, issuance.void_reason"
 )
 
+STATE: Final = "CASE unit.life WHEN 'normal' THEN unit.state ELSE unit.life END"
+"""What a unit is now: what became of it after the pass counts more than the pass."""
+
 _UNIT_COLUMNS: Final = (
     "unit.id, unit.hardware_id, unit.product_serial, production_order.name, unit.model, unit.firmware_version, "
-    "unit.firmware_sha256, unit.state, unit.attempts, unit.slot, unit.first_seen_at, unit.changed_at, "
-    "unit.failure_code, unit.failure_sentence, unit.failure_step"
+    f"unit.firmware_sha256, {STATE}, unit.attempts, unit.slot, unit.first_seen_at, unit.changed_at, "
+    "unit.failure_code, unit.failure_sentence, unit.failure_step, unit.mac"
 )
 _UNIT_WIDTH: Final = _UNIT_COLUMNS.count(",") + 1
 
@@ -24,6 +27,9 @@ UNITS_WITH_ISSUANCE: Final = (
     "LEFT JOIN issuance ON issuance.unit_id = unit.id AND issuance.state <> 'void'"
 )
 """Units with their live issuance, if any; a WHERE clause may follow."""
+
+PROOF: Final = "SELECT issuance_id, challenge, message, signature, read_back_sha256, locks, seconds, at FROM proof"
+"""The columns of a ``ProofRecord``; a WHERE clause may follow."""
 
 
 def issuance_of(row: Row) -> IssuanceRecord:

@@ -1,17 +1,25 @@
 """What goes into the manifest and comes out of it, as values."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import InitVar, dataclass
 from enum import StrEnum
 from typing import Final, Protocol
 
+from station.manifest.life import LifeAct
+from station.numbering import CheckScheme, Numbering, mac_number, mac_text
+
 
 class UnitState(StrEnum):
-    """How far a unit is; ``passed`` is final, ``failed`` opens again when the board is plugged in again."""
+    """How far a unit is; ``passed`` is final on the line, ``failed`` opens again when the board is plugged in again."""
 
     OPEN = "open"
     PASSED = "passed"
     FAILED = "failed"
+    RMA = "rma"
+    """It passed, and came back from the field."""
+    SCRAPPED = "scrapped"
+    """For good, however far it was."""
 
 
 class IssuanceState(StrEnum):
@@ -39,8 +47,31 @@ class DraftLike(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class OrderSeal:
+    """What binds an order's row to the JWS that it came from; made of a verified one (``station.orders``)."""
+
+    uid: str
+    """The order's own id: 32 hexadecimal digits."""
+    jws: str
+    """JWS JSON serialization (RFC 7515 7.2)."""
+    payload_sha256: bytes
+    """Of the payload that is signed."""
+    station_id: int
+    """The station whose share of the order this is."""
+    not_before: str
+    """UTC, as events have it; the order may be used from then on."""
+    not_after: str
+    """The order may be used until then, this moment excluded."""
+
+    @property
+    def jws_sha256(self) -> bytes:
+        """Digest of the JWS as it stands."""
+        return hashlib.sha256(self.jws.encode()).digest()
+
+
+@dataclass(frozen=True, slots=True)
 class OrderTerms:
-    """What was ordered. The terms of an order never change once it is opened."""
+    """What was ordered, as far as one station is concerned. The terms of an order never change once it is opened."""
 
     name: str
     product: str
@@ -48,12 +79,29 @@ class OrderTerms:
     quantity: int
     """Units that may take a product serial."""
     serial_format: str
-    """Python format with the one field ``number``, such as ``SN{number:06d}``."""
+    """Python format with the field ``number``, such as ``SN{number:06d}``, and ``check`` where there is a scheme."""
     first_number: int
+    check: CheckScheme = CheckScheme.NONE
+    mac_first: str | None = None
+    """EUI-48 of ``first_number``; the others follow. None: the order gives none."""
+    scrap_allowance: int = 0
+    """How many scrapped units give their budget back; their numbers stay taken."""
+    seal: OrderSeal | None = None
+    """None: nobody signed it. No certificate is signed for such an order where the profile needs one."""
 
-    def product_serial(self, already_reserved: int) -> str:
-        """Return the serial of the unit that comes after ``already_reserved`` others."""
-        return self.serial_format.format(number=self.first_number + already_reserved)
+    @property
+    def numbering(self) -> Numbering:
+        """How its serials are made."""
+        return Numbering(self.serial_format, self.check)
+
+    def product_serial(self, already_taken: int) -> str:
+        """Return the serial of the unit that comes after ``already_taken`` others."""
+        return self.numbering.serial(self.first_number + already_taken)
+
+    def mac(self, already_taken: int) -> str | None:
+        """Return the MAC address of the unit that comes after ``already_taken`` others, if the order gives one."""
+        first = None if self.mac_first is None else mac_number(self.mac_first)
+        return None if first is None else mac_text(first + already_taken)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +146,8 @@ class UnitRecord:
     failure_code: str | None
     failure_sentence: str | None
     failure_step: str | None
+    mac: str | None
+    """EUI-48 that it took with its serial, where its order gives one."""
     issuance: IssuanceRecord | None
     """The live one (not void), or None."""
 
@@ -176,6 +226,20 @@ class EventRecord:
     facts: Mapping[str, str]
 
 
+class ProofKind(StrEnum):
+    """What a unit passed with."""
+
+    CHALLENGE = "challenge"
+    """Its key signed a fresh challenge."""
+    ATTESTATION = "attestation"
+    """It can't do that; another key of the board, which it had before, signed who the board is, over a fresh challenge.
+    That this key vouched for the new one stands in the unit's event ``attested``."""
+
+
+_COSE_SIGN1: Final = b"\x84\x6aSignature1"
+"""How what is signed begins in a COSE_Sign1 (RFC 9052 4.4). No challenge of ours begins so."""
+
+
 @dataclass(frozen=True, slots=True)
 class ProofRecord:
     """The evidence of a pass."""
@@ -189,6 +253,11 @@ class ProofRecord:
     seconds: float
     at: str
 
+    @property
+    def kind(self) -> ProofKind:
+        """What this is the evidence of, told by the signed bytes themselves."""
+        return ProofKind.ATTESTATION if self.message.startswith(_COSE_SIGN1) else ProofKind.CHALLENGE
+
 
 @dataclass(frozen=True, slots=True)
 class UnitHistory:
@@ -199,6 +268,8 @@ class UnitHistory:
     """All, void ones too, in the order they were made."""
     proof: ProofRecord | None
     events: tuple[EventRecord, ...]
+    life: tuple[LifeAct, ...] = ()
+    """What became of it after the pass, oldest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +282,17 @@ class OrderRecord:
     opened_at: str
     units: Mapping[UnitState, int]
     """How many units are in which state."""
+    returned: int = 0
+    """Scrapped units that gave their budget back."""
+    holders: int = 0
+    """Units, and certificates of the desk, that hold a product serial of it."""
+    closed_at: str | None = None
+    closed_reason: str | None = None
+
+    @property
+    def taken(self) -> int:
+        """Numbers that were given; ``reserved`` is the budget in use."""
+        return self.reserved + self.returned
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,3 +324,7 @@ class PassedUnit:
     certificate: bytes | None
     passed_at: str | None
     locks: int | None
+    mac: str | None
+    """EUI-48, lower case with colons."""
+    unit_id: int
+    issuance_id: int | None

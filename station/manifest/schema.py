@@ -13,7 +13,7 @@ from sqlite_utils import Database, Migrations
 from hsm.durable import FileKind
 from station.manifest.errors import ERRORS
 
-SCHEMA: Final = 1
+SCHEMA: Final = 5
 """The newest schema this version knows; ``PRAGMA user_version`` of the file says which one it has."""
 
 migrations: Final = Migrations("station.manifest")
@@ -23,6 +23,30 @@ migrations: Final = Migrations("station.manifest")
 def schema_1(db: Database) -> None:
     """Orders, units, public keys, issuances, proofs, events, and the rules between them."""
     db.executescript(files(__package__).joinpath("schema_1.sql").read_text("utf-8"))
+
+
+@migrations()
+def schema_2(db: Database) -> None:
+    """Signed orders: the JWS of an order, its window and share, MAC addresses, and the manifest's own identity."""
+    db.executescript(files(__package__).joinpath("schema_2.sql").read_text("utf-8"))
+
+
+@migrations()
+def schema_3(db: Database) -> None:
+    """The ledger: tiles of the Merkle tree over the events, its signed heads, and what the journal did not tell yet."""
+    db.executescript(files(__package__).joinpath("schema_3.sql").read_text("utf-8"))
+
+
+@migrations()
+def schema_4(db: Database) -> None:
+    """Life after the pass: scrap, rework, RMA, replace, each an act with its reason and its actor."""
+    db.executescript(files(__package__).joinpath("schema_4.sql").read_text("utf-8"))
+
+
+@migrations()
+def schema_5(db: Database) -> None:
+    """Exports, what their recipients made of them, and imported lists."""
+    db.executescript(files(__package__).joinpath("schema_5.sql").read_text("utf-8"))
 
 
 def _migrate(db: Database) -> None:

@@ -87,7 +87,8 @@ class SoftBoard:
     def proof(self, certificate: bytes) -> Proof:
         """Sign a challenge."""
         challenge = secrets.token_bytes(32)
-        return Proof(challenge, challenge, self.key.sign(challenge, ec.ECDSA(SHA256())), certificate)
+        message = challenge + hashlib.sha256(certificate).digest()  # bound to both, as a board's own is
+        return Proof(challenge, message, self.key.sign(message, ec.ECDSA(SHA256())), certificate)
 
 
 async def begin(manifest: Manifest, hardware_id: str, *, order: str = ORDER.name, slot: str = "1") -> UnitRecord:

@@ -17,19 +17,45 @@ proofs. A test bends one answer in one line, for good or so many times:
     board.unplug_on(Verb.CHAIN_WRITE)                     the board leaves while it is asked
     board.script(Verb.LOCK_READ, lambda request, answer: ...)    whatever else
 
+``ScriptedModem`` is the same for the AT commands of a Nordic modem: ``twist``, ``say``, ``refuse`` and ``hush`` bend
+the answer to what begins with a command. ``ScriptedShell`` is a console whose answers a test writes down itself.
+
+``exercise`` puts any driver through all that a line asks of it, with a certificate that is worth nothing.
+
 What the board did stands in ``board.requests`` and its attributes (``key``, ``csr``, ``chain``, ``locks``), which may
 be set as well: a cloned board is one with the key of another. ``MemoryLink`` is the wire alone, ``ScriptedHotplug``
 gives port events, ``FakeClock`` the time.
+
+Against a driver of your own, let boards lie: ``hostile_board.HostileBoard`` is a ``ScriptedBoard`` that twists its
+answers (``twists``), and in ``virtual_time.VirtualLoop`` the deadlines that it runs into cost no time.
 """
 
 import asyncio
 from typing import Self
 
 from station.ports.event import PortEvent, PortEventKind
+from station.testing.exercise import Reach, Step, Unfit, exercise
 from station.testing.memory_link import MemoryLink
 from station.testing.scripted_board import Answer, Script, ScriptedBoard, Verb, frame
+from station.testing.scripted_modem import ScriptedModem
+from station.testing.scripted_shell import ScriptedShell
 
-__all__ = ["Answer", "FakeClock", "MemoryLink", "Script", "ScriptedBoard", "ScriptedHotplug", "Verb", "frame"]
+__all__ = [
+    "Answer",
+    "FakeClock",
+    "MemoryLink",
+    "Reach",
+    "Script",
+    "ScriptedBoard",
+    "ScriptedHotplug",
+    "ScriptedModem",
+    "ScriptedShell",
+    "Step",
+    "Unfit",
+    "Verb",
+    "exercise",
+    "frame",
+]
 
 
 class ScriptedHotplug:

@@ -27,7 +27,8 @@ from bench.place import ISSUING_TOKEN, Place
 from hsm import Authority, Csr, Profile, Signer, TokenUri, new_serial
 from hsm.authority import LintedTbs
 from softhsm import make_tokens
-from station.manifest import Manifest, OrderTerms
+from station.manifest import Manifest
+from station.testing.orders import open_signed
 
 CONCURRENT: Final = (1, 8, 64)
 """How many units ask for a certificate at the same time."""
@@ -113,8 +114,8 @@ async def _issuance(
     authority = await Authority.open(signer, issuer=place.issuer)
     profile = Profile.load("idevid")
     with Manifest.open(path) as manifest:
-        terms = OrderTerms(ORDER, "reference-device", profile.name, len(requests), "SN{number:06d}", 1)
-        await manifest.open_order(terms)
+        orders = await open_signed(manifest, name=ORDER, quantity=len(requests), station_id=STATION_ID)
+        order = orders.warrant(ORDER)
         work = iter(list(zip(await _begun(manifest, len(requests)), requests, strict=True)))
 
         async def issue(unit_id: int, request: bytes) -> None:
@@ -128,8 +129,11 @@ async def _issuance(
                 made.append(authority.draft(profile, csr.public_key, fields=fields, serial=serial, now=now))
                 return made[-1]
 
-            intent = await manifest.reserve(unit_id, spki_sha256=csr.spki_sha256, draft=draft)
-            await manifest.record(intent, await authority.issue(made[-1]))
+            intent = await manifest.reserve(
+                unit_id, spki_sha256=csr.spki_sha256, draft=draft, order=order.terms, taken=order.taken
+            )
+            warrant = order.unit(intent.product_serial, holder=f"HW-{unit_id:06d}", product=order.terms.product)
+            await manifest.record(intent, await authority.issue(made[-1], warrant=warrant))
 
         async def one_after_the_other() -> None:
             for unit_id, request in work:

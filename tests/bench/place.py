@@ -13,6 +13,7 @@ from firmware_tools.build import build_device
 from hsm import TokenUri, init_ca
 from hsm.ceremony import INTERMEDIATE_FILE, ROOT_FILE
 from softhsm import SoftHsm, make_tokens
+from station.testing.orders import install_order
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 """The project's folder."""
@@ -61,7 +62,15 @@ class Place:
         return x509.load_pem_x509_certificate((self.folder / "ca" / ROOT_FILE).read_bytes())
 
     def run(
-        self, name: str, ports: Sequence[Path], *, quantity: int, baud: int = 115200, manifest: Path | None = None
+        self,
+        name: str,
+        ports: Sequence[Path],
+        *,
+        quantity: int,
+        baud: int = 115200,
+        manifest: Path | None = None,
+        product: Sequence[str] = ('model = "reference-device"', 'locks = ["debug", "credentials"]'),
+        driver: str = "smp",
     ) -> Run:
         """Write a ``station.toml`` into a new folder.
 
@@ -71,6 +80,8 @@ class Place:
             quantity: of the order.
             baud: of each slot.
             manifest: one that other runs write to as well; None: one of its own.
+            product: the lines of that section.
+            driver: of each slot.
         """
         folder = self.folder / name
         folder.mkdir(parents=True)
@@ -87,15 +98,15 @@ class Place:
             f"environment = {{ SOFTHSM2_CONF = {_quoted(self.tokens.conf)} }}",
             "[order]",
             f"name = {_quoted(name)}",
-            f"quantity = {quantity}",
-            f"serial = {_quoted(f'{name}-{{number:06d}}')}",
+            'trusted = ["oem.pem"]',
             "[product]",
-            'model = "reference-device"',
-            'locks = ["debug", "credentials"]',
+            *product,
         ]
         for number, port in enumerate(ports, 1):
             lines += ["[[slot]]", f'name = "{number}"', f"port = {_quoted(port)}", f"baud = {baud}"]
+            lines.append(f'driver = "{driver}"')
         run.config.write_text("\n".join(lines) + "\n")
+        install_order(run.config, quantity=quantity, serial_format=f"{name}-{{number:06d}}")
         return run
 
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -170,7 +170,13 @@ class Board:
 
 @contextmanager
 def board_line(
-    program: Path, folder: Path, boards: int, *, baud: int | None = None, trace: bool = False
+    program: Path,
+    folder: Path,
+    boards: int,
+    *,
+    baud: int | None = None,
+    trace: bool = False,
+    options: Sequence[str] = (),
 ) -> Iterator[list[Board]]:
     """Run virtual boards in a process of their own, all plugged in and powered.
 
@@ -180,10 +186,12 @@ def board_line(
         boards: how many.
         baud: paces each wire; None: no wire, bytes take no time.
         trace: let each board write what it was asked.
+        options: more of them, such as ``--persona``.
     """
     command = [sys.executable, "-m", "firmware_tools", "line", str(folder), "--program", str(program)]
     command += ["--boards", str(boards)]
     command += (["--baud", str(baud)] if baud else []) + (["--trace"] if trace else [])
+    command += options
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as line:
         assert line.stdin is not None
         assert line.stdout is not None

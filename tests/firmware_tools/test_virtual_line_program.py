@@ -119,7 +119,13 @@ def test_power_can_be_taken_and_given(start):
     assert line.tell("stats")["boards"][0]["running"] is True
 
 
-@pytest.mark.parametrize("verb", ["blank", "ship"])
+def test_a_board_can_be_cloned_and_told_to_die(start):
+    line = start("--boards", "2")
+    for command in ("clone slot1 slot2", "twin slot1 slot2", "die slot1 1", "die slot1 3 16"):
+        assert line.tell(command)["event"] == "done"
+
+
+@pytest.mark.parametrize("verb", ["blank", "ship", "swap"])
 def test_another_board_can_take_the_slot(start, verb):
     line = start("--boards", "1")
     assert line.tell(f"{verb} slot1")["hardware_id"] != line.boards[0]["hardware_id"]
@@ -131,7 +137,16 @@ def test_stats_count_the_bytes_of_a_wire(start):
 
 
 @pytest.mark.parametrize(
-    ("command", "code"), [("fly slot1", "line.command"), ("off slot9", "line.no_slot"), ("off", "line.command")]
+    ("command", "code"),
+    [
+        ("fly slot1", "line.command"),
+        ("off slot9", "line.no_slot"),
+        ("off", "line.command"),
+        ("clone slot1", "line.command"),
+        ("clone slot1 slot1", "line.command"),
+        ("die slot1 0", "line.command"),
+        ("die slot1 soon", "line.command"),
+    ],
 )
 def test_a_wrong_command_is_answered_and_ends_nothing(start, command, code):
     line = start("--boards", "1")

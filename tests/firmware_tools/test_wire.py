@@ -189,3 +189,36 @@ def test_a_mended_wire_is_not_cut_again():
 def test_a_wire_that_can_not_be_is_refused(wrong):
     with pytest.raises(ValueError, match="give"):
         Wire(**wrong)
+
+
+def test_a_board_says_its_log_line_in_the_middle_of_what_it_says():
+    wire = lane(Direction.TO_STATION, log_rate=1, log_line=b"<log>")
+    wire.accept(b"ab", now=0.0)
+    assert wire.due(0.0) == b"<log>a<log>b"
+
+
+def test_nobody_logs_towards_the_device():
+    wire = lane(Direction.TO_DEVICE, log_rate=1)
+    wire.accept(b"ab", now=0.0)
+    assert wire.due(0.0) == b"ab"
+
+
+@pytest.mark.parametrize("baud", [None, 115200])
+def test_a_board_that_thinks_is_late_with_its_first_byte_and_with_no_other(baud):
+    wire = lane(Direction.TO_STATION, baud=baud)
+    wire.accept(bytes(10), now=1.0, delay=0.5)
+    wire.accept(bytes(10), now=1.1, delay=0.5)
+    assert wire.due(1.49) == b""
+    assert run_dry(wire)[-1][0] == pytest.approx(1.5 + (0 if baud is None else 20 * BYTE_TIME), abs=1e-9)
+
+
+def test_a_board_that_takes_its_time_for_each_byte_is_slower_than_its_wire():
+    wire = lane(Direction.TO_STATION, baud=115200, byte_delay=0.001)
+    wire.accept(bytes(100), now=0.0)
+    assert run_dry(wire)[-1][0] == pytest.approx(100 * (BYTE_TIME + 0.001), abs=1e-9)
+
+
+@pytest.mark.parametrize("wrong", [{"log_rate": 1.5}, {"answer_delay": -1}, {"byte_delay": math.inf}], ids=str)
+def test_a_knob_out_of_its_range_is_refused(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Wire(**wrong)

@@ -12,11 +12,19 @@ BENCH = Path(__file__).resolve().parents[1] / "bench"
 FIGURES = {
     "line": {"units a second", "memory of the station at its peak"},
     "wire": {"at 115200: a unit, times the least", "at 921600: a unit, times the least", "share of the wire: Base64"},
+    "nordic": {
+        "modem: one unit, times faster than the installer",
+        "shell: many at once, times faster than one after another",
+    },
     "issue": {"certificates a second, 64 units at once", "the token alone, C_Sign in a tight loop"},
     "cli": {"station --help", "python -c pass"},
     "batch": {"openssl ca, one process a certificate", "sign-batch beside it"},
     "revocation": {"answers signed ahead", "its memory at most", "a delta and a shard of one entry beside it"},
-    "kill": {"kills", "lost", "doubled", "unrecorded", "beyond the order"},
+    "ledger": {"a checkpoint of one more event", "verify", "findings in a manifest that nobody touched"},
+    "faults": {"kills", "lost", "doubled", "unrecorded", "over budget", "one bit in 1,000 turned: passed wrongly"},
+    "hostile": {"malformed answers", "crashes", "steps beyond their deadline", "memory that a process gained"},
+    "scale": {"issuing, times the empty manifest", "look-up by public key", "memory that the export took"},
+    "export": {"aws: seconds a million units", "nrfcloud: memory", "jws: share of the token's own C_Sign"},
 }
 """Figures that each benchmark has to yield, among others."""
 

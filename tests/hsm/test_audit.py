@@ -71,3 +71,17 @@ def test_accepted_difference_is_one_no_more(asked, accepted):
 
 def test_accepting_one_difference_does_not_hide_the_next():
     assert [one.signatures for one in audit(16, MANIFEST, accepted=5).differences] == [1]
+
+
+def test_tries_that_were_closed_hide_nothing_any_more():
+    seen = compare(KEY, name="CN=CA", before=count(10), claims=[MANIFEST, CRLS], after=count(10))
+    assert seen.closable == seen.unasked == 4
+    later = compare(KEY, name="CN=CA", before=count(11), claims=[MANIFEST, CRLS], after=count(11), closed=4)
+    assert [(one.code, one.signatures) for one in later.differences] == [("audit.unrecorded", 1)]
+
+
+def test_what_is_certain_stays_certain_when_tries_are_closed():
+    made = compare(KEY, name="CN=CA", before=count(9), claims=[MANIFEST, CRLS], after=count(9), closed=5)
+    assert (made.differences, made.unasked) == ((), 0)
+    made = compare(KEY, name="CN=CA", before=count(8), claims=[MANIFEST, CRLS], after=count(8), closed=5)
+    assert [one.code for one in made.differences] == ["audit.uncounted"]

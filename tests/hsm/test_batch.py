@@ -1,6 +1,7 @@
 """A folder of requests: each has its end, a crash loses nothing, nothing is signed twice."""
 
 import asyncio
+import os
 import resource
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from pkcs11.exceptions import MechanismInvalid
 
-from hsm import Authority, Profile, TokenError
+from hsm import Authority, Csr, Profile, TokenError, der
 from hsm.batch import CHUNK, CHUNK_LEAST, Batch, End, request_files
 from hsm.bundles import Form
 from hsm.issuing import Desk
@@ -45,9 +46,9 @@ def fill(folder, count, *, first=0):
         (folder / f"unit-{number}.csr").write_bytes(make_csr(common_name=f"unit-{number}"))
 
 
-async def sign(desk, folder, **options):
+async def sign(desk, folder, *, out="out", **options):
     outcomes = []
-    await Batch(desk, folder.parent / "out", tell=outcomes.append, **options).sign(request_files(folder))
+    await Batch(desk, folder.parent / out, tell=outcomes.append, **options).sign(request_files(folder))
     return outcomes
 
 
@@ -155,8 +156,6 @@ async def test_request_with_another_key_under_a_name_that_is_signed_is_refused(d
 
 async def test_intents_of_a_run_that_died_are_signed_as_they_were(desk, folder):
     fill(folder, 3)
-    from hsm import Csr  # noqa: PLC0415 - only here
-
     csr = Csr.parse((folder / "unit-1.csr").read_bytes())
     intent = desk.journal.reserve_blocking(desk.prepare(csr, request="unit-1")[1])
     outcomes = {outcome.request: outcome for outcome in await sign(desk, folder)}
@@ -200,8 +199,115 @@ async def test_renewal_gives_each_key_another_certificate_once(desk, folder):
     fill(folder, 2)
     await sign(desk, folder)
     renewing = replace(desk, batch="next", renew=True)
-    assert ends(await sign(renewing, folder)) == {End.SIGNED: 2}
-    assert ends(await sign(renewing, folder)) == {End.DONE_BEFORE: 2}
+    (folder.parent / "renewed").mkdir()
+    assert ends(await sign(renewing, folder, out="renewed")) == {End.SIGNED: 2}
+    assert ends(await sign(renewing, folder, out="renewed")) == {End.DONE_BEFORE: 2}
+
+
+def signatures(desk):
+    with JournalReader(desk.journal.path) as reader:
+        return reader.signatures()
+
+
+@pytest.mark.parametrize("begun", ["", "-----BEGIN"], ids=["empty", "other beginning"])
+async def test_foreign_file_is_left_as_it_is_and_nothing_signed_for_it(desk, folder, begun):
+    fill(folder, 2)
+    foreign = folder.parent / "out" / "unit-0.pem"
+    foreign.write_text(f"{begun}a private key")
+    outcomes = {one.request: one for one in await sign(desk, folder)}
+    assert (outcomes["unit-0"].end, outcomes["unit-0"].code) == (End.REFUSED, "batch.file_in_the_way")
+    assert outcomes["unit-1"].end is End.SIGNED
+    assert foreign.read_text() == f"{begun}a private key"
+    assert signatures(desk) == {"certificate": 1}
+
+
+@pytest.mark.parametrize("kind", ["file", "link", "dangling link", "fifo", "folder"])
+async def test_what_came_into_the_way_meanwhile_is_left_and_a_further_run_writes_the_certificate(desk, folder, kind):
+    fill(folder, 1)
+    path = folder.parent / "out" / "unit-0.pem"
+    await sign(desk, folder)
+    content = path.read_bytes()
+    path.unlink()
+    (folder.parent / "mine").write_text("mine")
+    {
+        "file": lambda: path.write_text("mine"),
+        "link": lambda: path.symlink_to(folder.parent / "mine"),
+        "dangling link": lambda: path.symlink_to(folder.parent / "nowhere"),
+        "fifo": lambda: os.mkfifo(path),
+        "folder": path.mkdir,
+    }[kind]()
+    (outcome,) = await sign(desk, folder)
+    assert (outcome.end, outcome.code) == (End.REFUSED, "batch.file_in_the_way")
+    assert "on record" in outcome.sentence
+    assert (folder.parent / "mine").read_text() == "mine"
+    assert not (folder.parent / "nowhere").exists()
+    path.rename(folder.parent / "away")
+    assert ends(await sign(desk, folder)) == {End.DONE_BEFORE: 1}
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("form", Form)
+async def test_file_that_a_power_cut_left_unfinished_is_finished(desk, folder, form):
+    fill(folder, 3)
+    await sign(desk, folder, form=form)
+    paths = sorted((folder.parent / "out").iterdir())
+    content = [path.read_bytes() for path in paths]
+    for path, length in zip(paths, (0, 100, None), strict=True):
+        path.write_bytes(path.read_bytes()[:length])
+    assert ends(await sign(desk, folder, form=form)) == {End.DONE_BEFORE: 3}
+    assert [path.read_bytes() for path in paths] == content
+
+
+async def test_what_is_on_record_for_another_profile_is_not_done_before(desk, folder):
+    fill(folder, 1)
+    await sign(desk, folder)
+    other = replace(desk, profile=Profile.load("code-signing"), fields={"name": "x"})
+    (outcome,) = await sign(other, folder)
+    assert outcome.code == "batch.request_differs"
+
+
+async def test_intent_of_a_run_with_other_fields_is_not_finished(desk, folder):
+    fill(folder, 1)
+    csr = Csr.parse((folder / "unit-0.csr").read_bytes())
+    desk.journal.reserve_blocking(desk.prepare(csr, request="unit-0", fields={"product_serial": "SN9"})[1])
+    (outcome,) = await sign(desk, folder)
+    assert outcome.code == "issuance.other_intent"
+    assert signatures(desk) == {"certificate": 1}
+
+
+@pytest.mark.parametrize("name", ["\udcff", "a\nrefused b", "\x1b[2J", "\u202e"], ids=ascii)
+async def test_name_that_can_not_be_printed_is_refused_alone(desk, folder, name):
+    fill(folder, 1)
+    (folder / f"{name}.csr").write_bytes(make_csr())
+    outcomes = {one.request: one for one in await sign(desk, folder)}
+    assert outcomes[name].code == "batch.request_name"
+    assert outcomes["unit-0"].end is End.SIGNED
+
+
+async def test_what_is_no_file_is_refused_and_not_waited_for(desk, folder):
+    fill(folder, 1)
+    os.mkfifo(folder / "fifo.csr")
+    (folder / "folder.csr").mkdir()
+    (folder / "null.csr").symlink_to("/dev/null")
+    outcomes = {one.request: one for one in await sign(desk, folder)}
+    assert {outcomes[name].code for name in ("fifo", "folder", "null")} == {"csr.unreadable"}
+    assert outcomes["unit-0"].end is End.SIGNED
+
+
+async def test_names_that_nobody_can_read_are_refused_alone(desk, folder):
+    fill(folder, 1)
+    (folder / "x400.csr").write_bytes(csr_with_names(der.encode(0xA3, der.encode(der.SEQUENCE, b""))))
+    outcomes = {one.request: one for one in await sign(desk, folder)}
+    assert outcomes["x400"].code == "csr.malformed"
+    assert outcomes["unit-0"].end is End.SIGNED
+
+
+def csr_with_names(*names):
+    """Return a request whose SubjectAltName holds names in DER, as pyca would not write them."""
+    value = der.encode(der.SEQUENCE, b"".join(names))
+    unknown = x509.UnrecognizedExtension(x509.SubjectAlternativeName.oid, value)
+    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).add_extension(unknown, False)
+    return builder.sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256()).public_bytes(Encoding.DER)
 
 
 async def test_form_decides_the_files(desk, folder):

@@ -53,14 +53,14 @@ def root(*changed, without=()):
     return made(found, subject=ROOT_NAME, key=ROOT_KEY)
 
 
-def codes(certificate, issuer=None, *, wanted=None, **changes):
+def codes(certificate, issuer=None, *, wanted=None, above=(), **changes):
     expected = {
         "subject": NAME.public_bytes(),
         "key": KEY.public_key(),
         "extensions": extensions() if wanted is None else wanted,
         **changes,
     }
-    return {finding.code for finding in check(certificate, issuer or root(), Expected(**expected))}
+    return {finding.code for finding in check(certificate, issuer or root(), Expected(**expected), above=above)}
 
 
 def test_a_sound_certificate_has_no_findings():
@@ -136,6 +136,11 @@ def test_usages_are_some_of_the_issuers():
             {"subject.outside_issuer"},
         ),
         (x509.NameConstraints([x509.DNSName("acme.example")], None), set()),
+        (
+            x509.NameConstraints(None, [x509.DirectoryName(x509.Name.from_rfc4514_string("O=aCME"))]),
+            {"subject.outside_issuer"},
+        ),
+        (x509.NameConstraints([x509.DirectoryName(x509.Name.from_rfc4514_string("O=ACME"))], None), set()),
     ],
 )
 def test_a_ca_is_named_as_its_issuer_may_name(constraints, found):
@@ -161,3 +166,23 @@ def test_what_others_made_may_name_their_places():
 def test_what_others_signed_with_a_weak_hash_is_found():
     theirs = made(extensions(), digest=hashes.SHA224())
     assert codes(theirs, from_elsewhere=True) == {"signature.weak"}
+
+
+@pytest.mark.parametrize(
+    ("limit", "added", "found"),
+    [
+        (x509.NameConstraints(None, [ACME]), (), "subject.outside_issuer"),
+        (CLIENT, (SERVER,), "eku.outside_issuer"),
+        (x509.BasicConstraints(ca=True, path_length=1), (), "bc.pathlen"),
+    ],
+)
+def test_limits_further_up_hold_too(limit, added, found):
+    """The issuer repeats none of them."""
+    wanted = extensions(*added)
+    top = made(extensions(limit), key=ROOT_KEY, subject=ROOT_NAME, issuer=x509.Name.from_rfc4514_string("CN=Top"))
+    middle = root(x509.BasicConstraints(ca=True, path_length=3))
+    below = made(
+        extensions(x509.BasicConstraints(ca=True, path_length=2)), subject=ROOT_NAME, issuer=NAME, key=ROOT_KEY
+    )
+    assert codes(made(wanted), below, wanted=wanted, above=[middle]) == set()
+    assert found in codes(made(wanted), below, wanted=wanted, above=[middle, top])

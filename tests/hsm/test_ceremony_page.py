@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hsm import Authority, Csr, KeyKind, LintError, Profile, TokenUri, find_key, new_serial
 from hsm.ceremony import Plan, TokenChoice, load_plan, run_ceremony, verify_transcript
 from hsm.ceremony.plan_file import _Reader, _refusal
-from hsm.testing import make_csr, open_signer
+from hsm.testing import make_csr, open_signer, unordered
 from hsm.toml import Document
 from softhsm import make_tokens
 
@@ -248,7 +248,9 @@ def pai(folder):
 def draft_dac(pai, **fields):
     public = Csr.parse(make_csr()).public_key
     now = dt.datetime.now(dt.UTC)
-    return pai.draft(Profile.load("matter-dac"), public, fields=DAC_FIELDS | fields, serial=new_serial(1), now=now)
+    return pai.draft(
+        unordered(Profile.load("matter-dac")), public, fields=DAC_FIELDS | fields, serial=new_serial(1), now=now
+    )
 
 
 def test_openssl_accepts_a_dac_below_the_pages_pai(folder, pai):

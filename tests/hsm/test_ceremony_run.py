@@ -18,6 +18,7 @@ from hsm import CeremonyError, KeyMissing, KeyUnfit, Signer, TokenUri, find_key,
 from hsm.ceremony import TokenChoice, load_plan, run_ceremony, undo_killed, verify_transcript
 from hsm.ceremony.transcript import Transcript
 from hsm.key_store import BACKED_UP, label_taken
+from hsm.root_mark import root_in
 from hsm.testing import ceremony_tokens, open_signer
 from softhsm import make_tokens
 
@@ -306,7 +307,7 @@ def test_kill_9_is_undone_by_name(tokens, folder, at, left):
     with pytest.raises(CeremonyError, match=r"--undo .*x\.toml' removes what it made") as caught:
         run_ceremony(plan)
     assert caught.value.code == "ceremony.unfinished"
-    undone = undo_killed(plan)
+    undone = undo_killed(plan, confirm=lambda _: True)
     assert entries(undone)[-1]["event"] == "undone"
     assert labels(tokens, "root-1", "line-1") == []
     assert not list(folder.glob("*.pem"))
@@ -325,7 +326,7 @@ def test_undo_leaves_files_of_others_alone(tokens, folder):
     with closing(killed(plan, folder)) as transcript:
         transcript.add("output", file="root.pem", size=3, sha256="00" * 32)
     (folder / "root.pem").write_text("somebody else's")
-    undo_killed(plan)
+    undo_killed(plan, confirm=lambda _: True)
     assert (folder / "root.pem").read_text() == "somebody else's"
 
 
@@ -338,8 +339,91 @@ def test_undo_removes_no_key_that_the_file_does_not_make(tokens, folder):
     with closing(killed(plan, folder)) as transcript:
         transcript.add("make-key", token=serial, label="root-1")
     with pytest.raises(CeremonyError, match="the file makes no key 'root-1'"):
-        undo_killed(plan)
+        undo_killed(plan, confirm=lambda _: True)
     assert labels(tokens, "root-1") == [("root", "root-1")]
+
+
+def forged(plan, folder, tokens, **facts):
+    """Write what a killed ceremony would leave in the place of the transcript of one that was done."""
+    (folder / plan.transcript).rename(folder / "moved.jsonl")
+    with open_signer(tokens, "root") as signer:
+        serial = signer.token.serial
+    with closing(killed(plan, folder)) as transcript:
+        transcript.add("make-key", token=serial, label="root-1", **facts)
+
+
+@pytest.mark.parametrize("facts", [{}, {"id": None}, {"id": "xx"}])
+def test_undo_wants_to_be_told_which_key(tokens, folder, facts):
+    plan = plan_of(tokens, folder, ROOT)
+    run_ceremony(plan)
+    forged(plan, folder, tokens, **facts)
+    with pytest.raises(CeremonyError) as caught:
+        undo_killed(plan, confirm=lambda _: True)
+    assert caught.value.code == "ceremony.no_key_id"
+    assert labels(tokens, "root-1") == [("root", "root-1")]
+
+
+def test_undo_leaves_the_key_of_another_run(tokens, folder):
+    """The label is the file's, and so the same in every run; the id is drawn."""
+    plan = plan_of(tokens, folder, ROOT)
+    run_ceremony(plan)
+    forged(plan, folder, tokens, id="00" * 16)
+    undo_killed(plan, confirm=lambda _: True)
+    assert labels(tokens, "root-1") == [("root", "root-1")]
+
+
+def test_undo_asks_with_the_digest_of_the_key_before_it_destroys_one(tokens, folder):
+    plan = plan_of(tokens, folder, ROOT)
+    done = run_ceremony(plan)
+    (noted,) = [entry for entry in entries(done.transcript) if entry["event"] == "key"]
+    forged(plan, folder, tokens, id=noted["id"])
+    asked = []
+    with pytest.raises(CeremonyError) as caught:
+        undo_killed(plan, confirm=asked.extend)
+    assert caught.value.code == "ceremony.not_confirmed"
+    assert [key.spki_sha256 for key in asked] == [noted["spki_sha256"]]
+    assert labels(tokens, "root-1") == [("root", "root-1")]
+
+
+def test_keys_of_roots_and_their_copies_are_marked_and_others_are_not(tokens, folder):
+    run_ceremony(plan_of(tokens, folder, KEPT_ROOT, BACKUP, LINE))
+    found = {}
+    for token in TOKENS:
+        with open_signer(tokens, token) as signer:
+            found[token] = root_in(signer)
+    assert found == {"root": "root-1", "safe": "root-1", "line": None}
+
+
+OTHER_ROOT = ROOT.replace("root", "other").replace('mode = "other"', 'mode = "root"').replace('"Root"', '"Other"')
+
+CROSSED = """
+[[step]]
+mode = "cross-sign"
+of = "other.pem"
+issuer = "root.pem"
+issuer_token = "root"
+years = 10
+pathlen = 1
+certificate = "crossed.pem"
+"""
+
+BELOW = (
+    LINE.replace('"root.pem"', '"crossed.pem"\nissuer_token = "safe"')
+    .replace("line-1", "below-1")
+    .replace("line.pem", "below.pem")
+    .replace('CN = "Line"', 'OU = "payroll", CN = "Line"')
+)
+
+
+def test_a_limit_of_the_root_holds_two_below(tokens, folder):
+    """What stands between them does not repeat it, and the root is not named: it lies beside the issuer."""
+    limit = 'excluded = { directory = [{ O = "Acme", OU = "Payroll" }] }\npathlen = 3\n'
+    other = OTHER_ROOT.replace('token = "other"', 'token = "safe"')
+    run_ceremony(plan_of(tokens, folder, ROOT, limit, other, CROSSED))
+    plan = plan_of(tokens, folder, BELOW.replace("years = 10", "years = 5"), name="y")
+    with pytest.raises(CeremonyError, match="OU=payroll") as caught:
+        run_ceremony(plan)
+    assert caught.value.code == "subject.outside_issuer"
 
 
 def test_a_ceremony_that_was_done_is_not_undone(tokens, folder):
@@ -347,7 +431,7 @@ def test_a_ceremony_that_was_done_is_not_undone(tokens, folder):
     run_ceremony(plan)
     killed(plan, folder).close()
     with pytest.raises(CeremonyError, match="the ceremony was done") as caught:
-        undo_killed(plan)
+        undo_killed(plan, confirm=lambda _: True)
     assert caught.value.code == "ceremony.done"
     assert labels(tokens, "root-1") == [("root", "root-1")]
 
@@ -356,7 +440,7 @@ def test_undo_wants_the_file_as_it_was(tokens, folder):
     plan = plan_of(tokens, folder, ROOT)
     killed(plan, folder, sha256="00" * 32).close()
     with pytest.raises(CeremonyError, match="undo with the file as it was") as caught:
-        undo_killed(plan)
+        undo_killed(plan, confirm=lambda _: True)
     assert caught.value.code == "ceremony.other_file"
 
 
@@ -376,7 +460,7 @@ def test_a_list_without_a_number_is_malformed(tokens, folder):
 
 def test_undo_without_a_killed_ceremony_is_refused(tokens, folder):
     with pytest.raises(CeremonyError, match=r"unfinished can't be read: No such file"):
-        undo_killed(plan_of(tokens, folder, ROOT))
+        undo_killed(plan_of(tokens, folder, ROOT), confirm=lambda _: True)
 
 
 # -- a root's revocation list

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
 from hsm import CrlError, KeyKind, RevocationError, find_key
-from hsm.journal import CaJournal, ClockWentBack, JournalError
+from hsm.journal import CaJournal, ClockWentBack, JournalError, JournalReader
 from hsm.revocation import (
     DELTA,
     FINAL,
@@ -38,6 +38,7 @@ from hsm.revocation import (
     shard_of,
     standing,
 )
+from hsm.revocation.chain import faults
 from hsm.revocation.crl import encode_entry, encode_time
 from hsm.serials import new_serial
 from hsm.testing import temporary_ca
@@ -638,7 +639,7 @@ def test_file_that_is_no_crl_is_told(folder):
     folder.path.mkdir()
     (folder.path / "full.crl").write_bytes(b"half a fi")
     with pytest.raises(CrlError) as caught:
-        folder.highest()
+        folder.published()
     assert caught.value.code == "crl.unreadable"
 
 
@@ -681,3 +682,117 @@ def test_ten_thousand_revocations_are_one_transaction(journal, issuer, acts):
     assert journal.commits == before + 1
     (made,) = make(journal, issuer, [Scope.of_shard("B-1")], later())
     assert made.crl.entries == 10_000
+
+
+# -- is the journal the one that the published lists come from
+
+
+@pytest.fixture
+def two_journals(tmp_path, issuer, folder):
+    """A folder with number 2, and an old copy of the journal that signed a number 2 of its own."""
+    path, copy = tmp_path / "ca.db", tmp_path / "copy.db"
+    with CaJournal.open(path) as journal:
+        publish(journal, issuer, folder, [FULL], later())
+    shutil.copy(path, copy)
+    with CaJournal.open(path) as journal:
+        revoke(journal, issuer.revoker, [Target(17)], Reason.KEY_COMPROMISE)
+        publish(journal, issuer, folder, [FULL], later())
+    with CaJournal.open(copy) as journal:
+        make(journal, issuer, [FULL], later())
+    return copy
+
+
+def test_number_that_an_old_copy_signed_a_second_time_is_noticed(two_journals, issuer, folder):
+    before = (folder.path / "full.crl").read_bytes()
+    with CaJournal.open(two_journals) as journal, pytest.raises(CrlError, match="went on") as caught:
+        publish(journal, issuer, folder, [FULL], later())
+    assert caught.value.code == "crl.not_on_record"
+    assert (folder.path / "full.crl").read_bytes() == before
+
+
+def test_old_copy_that_went_on_takes_over_what_is_published(two_journals, issuer, folder):
+    with CaJournal.open(two_journals) as journal:
+        taken = adopt(journal, issuer.certificate, {FULL: folder.read(folder.where(FULL))}, Target, later())
+        assert (taken.number, taken.added) == (2, 1)
+        (made,) = publish(journal, issuer, folder, [FULL], later())
+    assert made.crl.terms.number == 3
+    assert reasons(x509.load_der_x509_crl(made.crl.der)) == {17: "keyCompromise"}
+
+
+def test_what_was_signed_and_never_published_stays_due(journal, issuer, folder, acts, monkeypatch):
+    alone = CrlIssuer(issuer.certificate, issuer.key)
+    publish(journal, alone, folder, [FULL], later())
+    acts.revoke(17)
+    with monkeypatch.context() as patch:
+        patch.setattr("hsm.revocation.folder.replace_file", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
+        with pytest.raises(CrlError):
+            publish(journal, alone, folder, [FULL], later())
+    with journal.reader() as reader:
+        assert due(reader, alone, [FULL], later(), folder) == [FULL]
+    publish(journal, alone, folder, [FULL], later())
+    with journal.reader() as reader:
+        assert due(reader, alone, [FULL], later(), folder) == []
+
+
+def test_list_that_was_put_back_into_the_folder_is_due(journal, issuer, folder, acts):
+    alone = CrlIssuer(issuer.certificate, issuer.key)
+    publish(journal, alone, folder, [FULL], later())
+    old = (folder.path / "full.crl").read_bytes()
+    acts.revoke(17)
+    publish(journal, alone, folder, [FULL], later())
+    (folder.path / "full.crl").write_bytes(old)
+    with journal.reader() as reader:
+        assert due(reader, alone, [FULL], later(), folder) == [FULL]
+
+
+def test_list_in_the_place_of_another_is_due(journal, issuer, folder):
+    first, second = Scope.of_shard("B-1"), Scope.of_shard("B-2")
+    publish(journal, issuer, folder, [first, second], later())
+    shutil.copy(folder.where(first), folder.where(second))
+    with journal.reader() as reader:
+        assert due(reader, issuer, [first, second], later(), folder) == [second]
+
+
+# -- are the acts those that the lists told of
+
+
+def tamper(path, sql):
+    """Do what somebody does who owns the file: the rules out of the way first."""
+    with sqlite3.connect(path) as connection:
+        names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")]
+        for name in names:
+            connection.execute(f"DROP TRIGGER {name}")
+        connection.execute(sql)
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("sql", "told"),
+    [
+        ("DELETE FROM revocation WHERE id = 1", "table revocation has 1 rows"),
+        ("DELETE FROM revocation WHERE id = 2", "that act is gone"),
+        ("DELETE FROM revocation", "that act is gone"),
+        ("UPDATE revocation SET reason = 0 WHERE id = 1", "are not those that CRL 1 told of"),
+        ("UPDATE revocation SET serial = '00000000000000000000000000000000000000ff'", "are not those that CRL 1"),
+    ],
+)
+def test_act_that_is_changed_or_removed_is_told(tmp_path, issuer, sql, told):
+    path = tmp_path / "ca.db"
+    with CaJournal.open(path) as journal:
+        revoke(journal, issuer.revoker, [Target(1), Target(2)], Reason.KEY_COMPROMISE)
+        make(journal, issuer, [FULL], later())
+        with journal.reader() as reader:
+            assert [*faults(reader)] == []
+    tamper(path, sql)
+    with JournalReader(path) as reader:
+        assert any(told in sentence for sentence in faults(reader))
+
+
+def test_each_list_goes_on_from_the_head_of_the_one_before(journal, issuer, acts):
+    for serial in range(1, 5):
+        acts.revoke(serial)
+        make(journal, issuer, [FULL], later())
+    with journal.reader() as reader:
+        assert [*faults(reader)] == []
+        ((heads, different),) = reader.rows("SELECT count(*), count(DISTINCT head) FROM crl_head")
+    assert (heads, different) == (4, 4)

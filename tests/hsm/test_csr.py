@@ -142,13 +142,31 @@ def test_odd_subject_does_no_harm(subject):
     assert Csr.parse(sent).spki == spki(key)
 
 
-def test_subject_that_cannot_be_read_is_said():
+@pytest.mark.parametrize("subject", [b"\x0c\x06\xff\xfeabcd", b"\x03\x06\0abcde"], ids=["not UTF-8", "BIT STRING"])
+def test_subject_that_cannot_be_read_is_said(subject):
     key = ec.generate_private_key(ec.SECP256R1())
     parts = der.split_signed(request(key, hashes.SHA256()))
-    tbs = parts.tbs.replace(b"\x0c\x06device", b"\x0c\x06\xff\xfeabcd")
+    tbs = parts.tbs.replace(b"\x0c\x06device", subject)
     csr = Csr.parse(der.join_signed(tbs, parts.algorithm, key.sign(tbs, ec.ECDSA(hashes.SHA256()))))
     with pytest.raises(CsrError, match="subject of the request"):
         _ = csr.subject
+
+
+@pytest.mark.parametrize("name", [b"\xa3\x02\x30\0", b"\xa5\x05\xa1\x03\x0c\x01a"], ids=["x400Address", "ediPartyName"])
+@pytest.mark.parametrize("kind", ["names", "access"])
+def test_wish_that_cannot_be_read_is_said(name, kind):
+    wish = x509.SubjectAlternativeName.oid
+    if kind == "access":
+        wish, name = (
+            x509.AuthorityInformationAccess.oid,
+            der.encode(der.SEQUENCE, der.object_identifier("1.3.6.1.5.5.7.48.1") + name),
+        )
+    value = x509.UnrecognizedExtension(wish, der.encode(der.SEQUENCE, name))
+    builder = x509.CertificateSigningRequestBuilder(NAME).add_extension(value, critical=False)
+    csr = Csr.parse(builder.sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256()).public_bytes(DER))
+    for look in (lambda: csr.asks_for_ca, lambda: csr.names):
+        with pytest.raises(CsrError, match="extensions that the request asks for"):
+            look()
 
 
 @pytest.mark.parametrize("more", [b"\0", b"\n", b"x" * 100])
@@ -277,3 +295,8 @@ def test_small_factor_is_seen():
 def test_sound_keys_pass():
     for _ in range(3):
         assert weakness(rsa.generate_private_key(65537, 2048).public_key().public_numbers().n) is None
+
+
+def test_prime_modulus_is_seen():
+    """Its private exponent is the inverse of 65537 modulo n - 1: anybody's to compute."""
+    assert "is a prime" in str(weakness(prime(lambda: secrets.randbits(2048) | 1 << 2047 | 1)))

@@ -39,13 +39,13 @@ from hsm.fake_token import FAKE_URI, FakeToken, ManualClock
 from hsm.key_rules import BACKED_UP, CURVES
 from hsm.key_store import KeyFamily, find
 from hsm.request import message_request
-from hsm.testing import make_csr
+from hsm.testing import make_csr, unordered
 from softhsm import make_tokens
 
 MESSAGE = b"the same bytes"
 NO_END = dt.datetime(9999, 12, 31, 23, 59, 59, tzinfo=dt.UTC)
 USAGE = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
-IDEVID = Profile.load("idevid")
+IDEVID = unordered(Profile.load("idevid"))
 FIELDS = {"model": "m", "product_serial": "SN1", "hardware_id": "00", "order": "PO-1"}
 
 

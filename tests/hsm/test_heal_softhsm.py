@@ -29,12 +29,12 @@ from hsm import (
     read_counts,
 )
 from hsm.algorithms import SCHEMES, verify
-from hsm.testing import INTERMEDIATE_TOKEN, make_csr, temporary_ca
+from hsm.testing import INTERMEDIATE_TOKEN, make_csr, temporary_ca, unordered
 
 QUICK = Timing(keepalive=0.2, reload=0.3, answer=0.5, heal=1, tick=0.02)
 """The station's times, some hundred times faster."""
 
-IDEVID = Profile.load("idevid")
+IDEVID = unordered(Profile.load("idevid"))
 CSR = Csr.parse(make_csr())
 
 

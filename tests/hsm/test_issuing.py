@@ -1,6 +1,7 @@
 """One certificate from a request, and what is refused on the way."""
 
 import datetime as dt
+import ipaddress
 from dataclasses import replace
 
 import pytest
@@ -109,6 +110,23 @@ async def test_intent_for_something_else_is_not_finished_by_accident(desk):
     assert caught.value.code == "issuance.other_intent"
 
 
+@pytest.mark.parametrize("more", [["evil.example"], []], ids=["one name less", "another order"])
+async def test_intent_with_other_names_of_the_same_subject_is_not_finished(desk, more):
+    csr = request()
+    names = [NAME, x509.DNSName("b.example")]
+    desk.journal.reserve_blocking(desk.prepare(csr, names=[*names, *map(x509.DNSName, more)])[1])
+    with pytest.raises(HsmError, match="or give it up") as caught:
+        await desk.issue(csr, names=names if more else [NAME, x509.DNSName("c.example")])
+    assert caught.value.code == "issuance.other_intent"
+
+
+async def test_intent_is_finished_days_later(desk):
+    csr = request()
+    intent = desk.journal.reserve_blocking(desk.prepare(csr, names=[NAME])[1])
+    later = replace(desk, clock=lambda: dt.datetime.now(dt.UTC) + dt.timedelta(days=3))
+    assert (await later.issue(csr, names=[NAME])).serial == intent.serial
+
+
 async def test_issuer_that_is_not_valid_yet_or_any_more_signs_nothing(desk, ca):
     day = dt.timedelta(days=1)
     for moment in (ca.issuer.not_valid_before_utc - day, dt.datetime.min.replace(tzinfo=dt.UTC, year=1951)):
@@ -198,3 +216,35 @@ def test_weak_rsa_key_is_refused(modulus, exponent):
     with pytest.raises(CsrError) as caught:
         Csr.parse(weak_rsa(modulus, exponent))
     assert caught.value.code in {"csr.key_weak", "csr.key_invalid"}
+
+
+@pytest.mark.parametrize("name", ["shard", "issuer", "first_name"])
+async def test_field_that_is_filled_in_is_given_by_nobody(desk, name):
+    """A certificate on another shard than the journal says is on no list that its readers fetch when it is revoked."""
+    with pytest.raises(FieldError) as of_one:
+        await desk.issue(request(), fields={name: "b9"}, names=[NAME])
+    with pytest.raises(FieldError) as of_all:
+        replace(desk, fields={name: "b9"})
+    assert {of_one.value.code, of_all.value.code} == {"field.filled_in"}
+
+
+LONG = x509.DNSName(".".join(["a" * 30, "b" * 30, "example.com"]))
+
+
+def common_name_of(der):
+    (found,) = x509.load_der_x509_certificate(der).subject
+    return found.value
+
+
+async def test_common_name_is_a_whole_name(desk):
+    """A name that was cut is another name: that of a host whose owner did not ask."""
+    issued = await desk.issue(request(), names=[LONG, NAME])
+    assert common_name_of(issued.der) == "host.example.com"
+    with pytest.raises(FieldError) as caught:
+        await desk.issue(request(), names=[LONG])
+    assert caught.value.code == "field.first_name"
+
+
+async def test_zone_of_an_address_is_not_in_the_common_name(desk):
+    issued = await desk.issue(request(), names=[x509.IPAddress(ipaddress.ip_address("fe80::1%eth0"))])
+    assert common_name_of(issued.der) == "fe80::1"

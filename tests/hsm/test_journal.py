@@ -11,7 +11,8 @@ from functools import partial
 import pytest
 
 from hsm import der
-from hsm.audit import accept
+from hsm.audit import accept, compare
+from hsm.counting import SignatureCount
 from hsm.durable import CLOCK_TOLERANCE
 from hsm.journal import (
     CaJournal,
@@ -249,7 +250,8 @@ async def test_clock_behind_what_was_given_up_last_is_refused_whichever_intent_t
 async def test_clock_behind_a_difference_that_was_accepted_is_refused(path):
     now = dt.datetime(2026, 7, 1, tzinfo=dt.UTC)
     with CaJournal.open(path, clock=lambda: now) as journal:
-        await journal.perform(partial(accept, differences=[(KEY, 1)], reason="seen"))
+        seen = compare(KEY, name="CN=CA", before=(count := SignatureCount(KEY, 1, 0, 0)), claims=[], after=count)
+        await journal.perform(partial(accept, keys=[seen], reason="seen"))
     with pytest.raises(ClockWentBack):
         CaJournal.open(path, clock=lambda: now - dt.timedelta(minutes=1))
 
@@ -304,8 +306,35 @@ def test_blocking_twins_do_the_same(path):
         intent = journal.reserve_blocking(Reservation(ISSUER, "p", "CN=a", KEY, draft))
         assert journal.attempt_blocking(intent.issuance_id).tries == 2
         assert journal.record_blocking(intent, draft.certificate).der == draft.certificate
-        assert journal.count_signature_blocking("ocsp", ISSUER) == 3
+        assert journal.count_signature_blocking("crl", ISSUER) == 3
 
 
 def test_certificates_without_a_batch_share_a_shard():
     assert (shard_name(None), shard_name("2026-07")) == ("main", "2026-07")
+
+
+def test_signatures_that_strangers_ask_for_are_counted_in_one_row_a_day(path):
+    with CaJournal.open(path) as journal:
+        for _ in range(20):
+            journal.count_signature_blocking("ocsp", ISSUER)
+        with journal.reader() as reader:
+            assert reader.signatures(ISSUER) == {"ocsp": 20}
+            rows = [*reader.rows("SELECT count(*) FROM signature UNION ALL SELECT count(*) FROM signature_tally")]
+    assert rows == [(0,), (1,)]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "UPDATE signature_tally SET tries = tries - 1",
+        "UPDATE signature_tally SET tries = tries + 1, day = '2000-01-01'",
+        "INSERT OR REPLACE INTO signature_tally SELECT issuer_id, kind, day, 1, at FROM signature_tally",
+        "DELETE FROM signature_tally",
+    ],
+)
+def test_count_of_a_day_only_grows(path, sql):
+    with CaJournal.open(path) as journal:
+        journal.count_signature_blocking("ocsp", ISSUER)
+        journal.count_signature_blocking("ocsp", ISSUER)
+        with pytest.raises(JournalError):
+            journal.perform_blocking(lambda connection, _: connection.execute(sql))

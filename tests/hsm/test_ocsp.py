@@ -440,6 +440,20 @@ async def test_presigned_answer_that_is_damaged_is_signed_again(bench):
     assert (await bench.presign(serial)).signed == 1
 
 
+@pytest.mark.parametrize("fault", ["another", "spoiled"])
+async def test_presigned_answer_that_is_not_about_this_certificate_or_not_signed_is_signed_again(bench, fault):
+    serial, other = bench.issue(), bench.issue()
+    await bench.presign(serial, other)
+    path = bench.presigned.path / bench.presigned.identity.path(serial)
+    answer = path.read_bytes()
+    at = answer.index(ocsp.load_der_ocsp_response(answer).signature) + 20
+    spoiled = answer[:at] + bytes((answer[at] ^ 1,)) + answer[at + 1 :]
+    elsewhere = (bench.presigned.path / bench.presigned.identity.path(other)).read_bytes()
+    path.write_bytes(elsewhere if fault == "another" else spoiled)
+    assert (await bench.ask(serial)).serial_number == serial
+    assert (await bench.presign(serial)).signed == 1
+
+
 async def test_presigned_answer_that_is_over_is_not_handed_out(bench):
     serial = bench.issue()
     await bench.presign(serial)

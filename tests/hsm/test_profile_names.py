@@ -21,7 +21,15 @@ def test_name_is_read_and_written_alike(text):
     "text",
     [
         *("host", "dns:", "dns:a..b", "dns:-a.example", "dns:a_b.example", "dns:a.*.example", "dns:é.example"),
-        *("dns:" + "a" * 64 + ".example", "dns:10.0.0.1", "ip:10.0.0", "ip:10.0.0.0/8", "uri:nothing", "uri:a b"),
+        *(
+            "dns:" + "a" * 64 + ".example",
+            "dns:10.0.0.1",
+            "ip:10.0.0",
+            "ip:10.0.0.0/8",
+            "uri:nothing",
+            "uri:a b",
+            "uri:a:<b>",
+        ),
         *("email:a", "email:@b", "email:a@b@c", "other:1.99:x", "dns:a.example\n", "dns:a.example\0.evil"),
     ],
 )
@@ -64,6 +72,25 @@ def test_name_inside_the_policy_is_allowed(text):
 @pytest.mark.parametrize("text", NOT_ALLOWED)
 def test_name_outside_the_policy_is_named(text):
     assert "does not allow" in POLICY.refusal([parse_name(ALLOWED[0]), parse_name(text)])
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        x509.RFC822Name._init_without_validation("ceo@bank.test\0@example.com"),
+        x509.RFC822Name._init_without_validation("ceo@bank.test@example.com"),
+        x509.RFC822Name._init_without_validation("ceo@bank.test,x@example.com"),
+        x509.RFC822Name._init_without_validation("@example.com"),
+        x509.UniformResourceIdentifier("https://example.com/\0"),
+        x509.UniformResourceIdentifier("https://example.com/\n"),
+        x509.UniformResourceIdentifier("https://example.com/<script>"),
+        x509.UniformResourceIdentifier("https://example.com/" + "a" * 512),
+    ],
+    ids=ascii,
+)
+def test_malformed_name_is_not_allowed_though_its_end_or_beginning_fits(name):
+    """They are as a request holds them: what is read from DER is not validated."""
+    assert "does not allow" in POLICY.refusal([name])
 
 
 def test_wildcard_needs_leave():

@@ -18,6 +18,7 @@ FIELDS = {
     "first_name": "host.example.com",
     "vendor_id": "FFF1",
     "product_id": "8000",
+    "code": "0123456789abcdef",
 }
 GOOD = """\
 keys = ["p256"]
@@ -139,7 +140,7 @@ def test_text_that_is_no_toml_names_its_line(tmp_path):
 
 
 def test_unknown_profile_names_those_there_are():
-    with pytest.raises(ProfileError, match="no profile 'idev': give a path, or one of code-signing, idevid"):
+    with pytest.raises(ProfileError, match="no profile 'idev': give a path, or one of azure-dps, code-signing, idevid"):
         Profile.load("idev")
 
 
@@ -196,3 +197,12 @@ def test_certificate_ends_with_its_issuer_if_it_may():
     with pytest.raises(IssuanceError, match="its issuer only until 2026-01-02") as caught:
         Validity(30, clip=False).not_after(start, end)
     assert caught.value.code == "issuance.past_issuer"
+
+
+def test_digest_of_a_profile_is_of_what_it_says(tmp_path):
+    def digest(text):
+        (tmp_path / "own.toml").write_text(text)
+        return Profile.load(tmp_path / "own.toml").sha256
+
+    assert digest('about = "mine"\n# a comment\n' + GOOD) == digest(GOOD)
+    assert digest(GOOD.replace("days = 30", "days = 31")) != digest(GOOD)

@@ -36,7 +36,7 @@ from hsm import (
 from hsm.algorithms import SCHEMES, KeyFamily, verify
 from hsm.key_store import destroy_key
 from hsm.quirks import KNOWN, NONE, families, quirks_of
-from hsm.testing import make_csr
+from hsm.testing import make_csr, unordered
 from softhsm import make_tokens
 
 QUICK = Timing(reload=0.3, tick=0.02)
@@ -116,7 +116,7 @@ def openssl_says(made, leaf, crl):
 
 def draft(authority):
     return authority.draft(
-        Profile.load("idevid"),
+        unordered(Profile.load("idevid")),
         Csr.parse(make_csr()).public_key,
         fields=FIELDS,
         serial=new_serial(1),

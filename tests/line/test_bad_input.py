@@ -117,11 +117,11 @@ def test_two_stations_on_one_manifest_are_refused(line):
 
 
 def test_an_unknown_key_is_named_with_its_line(line):
-    line.config.write_text(line.config.read_text().replace("[order]", "[order]\nquantty = 7"))
+    line.config.write_text(line.config.read_text().replace("[order]", "[order]\naprovals = 7"))
     said = refused(line.station("run"))
-    number = line.config.read_text().splitlines().index("quantty = 7") + 1
+    number = line.config.read_text().splitlines().index("aprovals = 7") + 1
     assert f"station.toml:{number}: " in said
-    assert "did you mean 'quantity'?" in said
+    assert "did you mean 'approvals'?" in said
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount a file system read-only")

@@ -4,16 +4,20 @@ import asyncio
 import datetime as dt
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from hsm import Authority, Signer, TokenUri
+from hsm.durable import OpenFile, utc_now
 from hsm.journal import CaJournal
+from hsm.journal.schema import _ALL, JOURNAL
 from hsm.revocation import Reason, Target, number_of, read_crl, revoke, revoker_of, shard_of
 from station.config import load
 from station.config.certificates import load_certificate
@@ -128,6 +132,41 @@ async def test_a_list_that_somebody_removed_comes_again(config):
         (config.crl.directory / "full.crl").unlink()
         await schedule.look()
     assert (config.crl.directory / "full.crl").exists()
+
+
+async def test_a_list_that_was_signed_and_never_published_comes_again(config, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    shard = shard_of(config.order.name)
+    async with scheduled(config) as (schedule, told):
+        await schedule.look()
+        await schedule.look()
+        revoke_one(config, shard=shard)
+        with monkeypatch.context() as patch:
+            patch.setattr("hsm.revocation.folder.replace_file", full)
+            await schedule.look()
+        assert told.notices[-1].code == "crl.folder"
+        await schedule.look()
+    assert len(read_crl(config.crl.directory / "shards" / f"{shard}.crl")) == 1
+
+
+async def test_an_older_journal_is_told_while_nothing_is_due(config, tmp_path):
+    async with scheduled(config) as (schedule, told):
+        await schedule.look()
+        shutil.copy(config.ca.journal, tmp_path / "copy.db")
+        await schedule.look()  # the delta, with the next number
+        shutil.copy(tmp_path / "copy.db", config.ca.journal)
+        await schedule.look()
+    assert told.notices[-1].code == "crl.number_behind"
+
+
+async def test_a_journal_of_an_older_program_is_brought_up_to_date(config):
+    first = replace(JOURNAL, schema=2, migrate=_ALL[0].apply, last_entry="SELECT NULL")
+    OpenFile(first, config.ca.journal, clock=utc_now).close()
+    async with scheduled(config) as (schedule, told):
+        await schedule.look()
+    assert told.last.startswith("published full.crl")
 
 
 async def test_a_failure_is_told_once_and_tried_again(config):

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from hsm import Timing
 from station.config import load
-from station.events import SlotState
+from station.events import SlotChanged, SlotState
 from station.line.daemon import run_line
 from station.manifest import ManifestReader
 
@@ -37,7 +37,7 @@ async def running(line, ports):
 
 
 def passed(told):
-    return {event.slot for event in told if event.state is SlotState.PASSED}
+    return {event.slot for event in told if isinstance(event, SlotChanged) and event.state is SlotState.PASSED}
 
 
 async def test_boards_wait_for_the_token_and_go_on_by_themselves(line, monkeypatch):
@@ -46,12 +46,14 @@ async def test_boards_wait_for_the_token_and_go_on_by_themselves(line, monkeypat
     async with line.virtual_line() as boards, running(line, boards.ports[:1]) as until:
         await until(lambda told: passed(told) == {"1"})
     async with line.virtual_line() as boards, running(line, boards.ports) as until:
-        await until(lambda told: any(event.slot == "1" for event in told))
+        await until(lambda told: any(isinstance(event, SlotChanged) and event.slot == "1" for event in told))
         tokens.rename(tokens.with_name("gone"))
         tokens.mkdir(mode=0o700)
         await until(
             lambda told: (
-                {event.slot for event in told if event.code == "token.asleep"} | passed(told) >= {"2", "3", "4"}
+                {event.slot for event in told if isinstance(event, SlotChanged) and event.code == "token.asleep"}
+                | passed(told)
+                >= {"2", "3", "4"}
             )
         )
         tokens.rmdir()

@@ -51,6 +51,17 @@ def test_the_security_officers_rehearsal(tmp_path):
     assert "intermediate.pem: OK" in said
 
 
+def test_a_line_of_modems_without_a_modem(tmp_path):
+    said = type_it(console_block("docs/drivers.md", "### Try it without a modem"), tmp_path)
+    assert "4 passed, 0 failed" in said
+    assert "by attestation" in said
+
+
+def test_the_firmware_engineers_driver_file(tmp_path):
+    said = type_it(console_block("docs/drivers.md", "## A driver file, for a shell of your own"), tmp_path)
+    assert "widget.toml: nothing is wrong" in said
+
+
 def test_the_readers_look_around_after_the_demo(tmp_path):
     demo = subprocess.run([TOOLS / "station", "demo", "--boards", "2"], cwd=tmp_path, capture_output=True, check=False)
     assert demo.returncode == 0, demo.stderr

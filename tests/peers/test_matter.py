@@ -19,7 +19,7 @@ from hsm.authority import issue_root
 from hsm.drafting import Drafter
 from hsm.lint import Expected, IssuerFacts, Linter
 from hsm.profiles import NO_EXPIRY
-from hsm.testing import make_csr, open_signer
+from hsm.testing import make_csr, open_signer, unordered
 from softhsm import make_tokens
 
 NOW = dt.datetime(2026, 7, 1, tzinfo=dt.UTC)
@@ -221,12 +221,16 @@ async def _chain(tokens):
             authority = await Authority.open(signer, issuer=made[-1], chain=made[-2:-1])
             public = key or Csr.parse(make_csr()).public_key
             draft = authority.draft(
-                Profile.load(profile), public, fields=FIELDS, serial=new_serial(1), now=dt.datetime.now(dt.UTC)
+                unordered(Profile.load(profile)),
+                public,
+                fields=FIELDS,
+                serial=new_serial(1),
+                now=dt.datetime.now(dt.UTC),
             )
             made.append(x509.load_der_x509_certificate(await authority.issue(draft)))
         with pytest.raises(LintError) as caught:
             authority.draft(
-                Profile.load("matter-dac"),
+                unordered(Profile.load("matter-dac")),
                 KEY.public_key(),
                 fields=FIELDS | {"vendor_id": "FFF2"},
                 serial=new_serial(1),

@@ -10,7 +10,7 @@ from hsm.authority import issue_root
 from hsm.lint_case import Finding
 from hsm.profile_file import names
 from hsm.profiles import NO_EXPIRY
-from hsm.testing import make_csr, open_signer, temporary_ca
+from hsm.testing import make_csr, open_signer, temporary_ca, unordered
 from softhsm import make_tokens
 
 pytest.importorskip("pkilint", reason="pkilint is not installed: pip install 'provisioning-station[lint]'")
@@ -24,6 +24,7 @@ FIELDS = {
     "first_name": "host.example.com",
     "vendor_id": "FFF1",
     "product_id": "8000",
+    "code": "0123456789abcdef",
 }
 KNOWN = {
     "pkix.subject_key_identifier_method_1_identified",
@@ -54,7 +55,7 @@ async def _issued(tokens):
             authority = await Authority.open(signer, issuer=issuer, extra_lint=lint_pkilint.findings)
             given = [x509.DNSName("host.example.com")] if profile == "tls-server" else []
             draft = authority.draft(
-                Profile.load(profile),
+                unordered(Profile.load(profile)),
                 public,
                 fields=FIELDS,
                 serial=new_serial(1),
@@ -96,6 +97,25 @@ async def test_error_of_pkilint_stops_and_has_a_dotted_code(tmp_path, monkeypatc
             )
     assert "." in caught.value.code
     assert caught.value.code.startswith(("pkix.", "base."))
+
+
+async def test_wildcard_is_no_error_and_a_bad_one_is(tmp_path):
+    with temporary_ca(tmp_path) as ca:
+        authority = await Authority.open(ca.signer, issuer=ca.issuer, extra_lint=lint_pkilint.findings)
+
+        def drafted(name):
+            return authority.draft(
+                Profile.load("tls-server"),
+                Csr.parse(make_csr()).public_key,
+                fields={"first_name": "x"},
+                serial=new_serial(1),
+                now=dt.datetime.now(dt.UTC),
+                names=[x509.DNSName(name)],
+            )
+
+        assert drafted("*.example.com")
+        with pytest.raises(LintError):
+            drafted("*.com")
 
 
 def test_warnings_do_not_stop(issued):

@@ -29,6 +29,7 @@ STATION = Path(sys.executable).with_name("station")
 NSS_TOOLS = ("certutil", "crlutil", "vfychain")
 
 PROFILE = """
+order = "none"
 keys = ["p256"]
 max_size = 1536
 
@@ -95,6 +96,8 @@ def make(folder, port):
     with (folder / "station.toml").open("a") as file:
         file.write(CRL)
     (folder / "service.toml").write_text(PROFILE.replace("PORT", str(port)))
+    text = (folder / "station.toml").read_text()
+    (folder / "station.toml").write_text(text.replace("[ca]\n", '[ca]\nunordered = ["service.toml"]\n', 1))
     for batch, names in BATCHES.items():
         (folder / batch).mkdir()
         for name in names:

@@ -1,9 +1,11 @@
 """``station ca audit``, and the tokens of a configuration as ``doctor`` and the line open them."""
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import shutil
+import sqlite3
 from dataclasses import replace
 
 import pytest
@@ -50,7 +52,9 @@ def audit(folder, *options, exit_code=0):
 
 
 def audited(folder, *options, exit_code=0):
-    (key,) = map(json.loads, audit(folder, "--json", *options, exit_code=exit_code).stdout.splitlines())
+    """Return what is said of the CA's key; the ledger key has its own line (tests/ledger)."""
+    keys = map(json.loads, audit(folder, "--json", *options, exit_code=exit_code).stdout.splitlines())
+    (key,) = (key for key in keys if key["name"] != "the ledger key")
     return key
 
 
@@ -159,7 +163,7 @@ def test_key_that_is_named_nowhere_is_told(line, tmp_path):
     content[8:40] = other
     (count.parent / f"{other.hex()}.count").write_bytes(content)
     keys = [json.loads(text) for text in audit(line, "--json", exit_code=1).stdout.splitlines()]
-    assert [one["code"] for one in keys[1]["differences"]] == ["audit.unknown_key"]
+    assert [one["code"] for one in keys[-1]["differences"]] == ["audit.unknown_key"]
 
 
 def test_try_that_did_not_reach_the_token_is_no_difference(line):
@@ -168,6 +172,70 @@ def test_try_that_did_not_reach_the_token_is_no_difference(line):
     key = audited(line)
     assert (key["asked"], key["tries"], key["unasked"], key["differences"]) == (1, 2, 1, [])
     assert "1 tries on record did not reach the token" in audit(line).stdout
+
+
+def test_tries_that_did_not_reach_the_token_are_closed_and_hide_no_signature(line):
+    asyncio.run(provision(line))
+    asyncio.run(_attempt_only(line))
+    audit(line, "--accept", "the line was killed on 3 May")
+    key = audited(line)
+    assert (key["closed"], key["unasked"], key["differences"]) == (1, 0, [])
+    sign_behind_the_records(line)
+    assert [one["signatures"] for one in audited(line, exit_code=1)["differences"]] == [1]
+
+
+def test_nothing_is_accepted_while_the_line_is_at_work(line):
+    async def both():
+        async with opened(load(line / "station.toml")):
+            return await asyncio.to_thread(audit, line, "--accept", "x", exit_code=1)
+
+    asyncio.run(provision(line))
+    assert "manifest.db" in asyncio.run(both()).stderr
+    assert audited(line)["accepted"] == 0
+
+
+def test_revocation_list_that_was_not_counted_is_told(line):
+    counts, config = line / "ca" / "signatures", ("--config", line / "station.toml")
+    station("ca", "crl", "make", *config, line / "list.crl")
+    shutil.copytree(counts, line / "old")
+    for _ in range(2):
+        station("ca", "crl", "make", *config, line / "list.crl")
+    shutil.rmtree(counts)
+    (line / "old").rename(counts)
+    key = audited(line, exit_code=1)
+    assert [(one["code"], one["signatures"]) for one in key["differences"]] == [("audit.uncounted", -2)]
+
+
+def publish_one(line):
+    config = ("--config", line / "station.toml")
+    with (line / "station.toml").open("a") as file:
+        file.write("\n[crl]\n")
+    station("ca", "revoke", "abcdef", "--unknown", "--reason", "keyCompromise", *config)
+    station("ca", "crl", "publish", *config)
+
+
+def without_rules(line, *statements):
+    """Do what somebody does who owns the file: its rules out of the way first."""
+    with contextlib.closing(sqlite3.connect(line / "ca" / "ca.db")) as connection, connection:
+        for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            connection.execute(f"DROP TRIGGER {name}")
+        for statement in statements:
+            connection.execute(statement)
+
+
+def test_revocation_that_was_removed_is_told_and_nobody_can_answer_for_it(line):
+    publish_one(line)
+    without_rules(line, "DELETE FROM revocation")
+    assert "audit.tampered" in audit(line, "--json", exit_code=1).stdout
+    assert "that act is gone" in audit(line, "--accept", "it was nothing", exit_code=1).stdout
+
+
+def test_published_revocation_is_missed_though_the_journal_fits_itself(line):
+    publish_one(line)
+    without_rules(line, "DELETE FROM revocation", "DELETE FROM crl_head", "UPDATE crl SET last_act = 0")
+    said = audit(line, exit_code=1).stdout
+    assert "that act is gone" not in said
+    assert "tells of 1 certificates that the journal has no act on, the first of them abcdef" in said
 
 
 async def _attempt_only(folder):

@@ -108,7 +108,7 @@ def test_given_up_is_on_record_pending_for_revocation_and_its_key_is_free(ca, le
 def test_audit_stays_right(ca, leave):
     serial, _ = leave()
     ca("give-up", serial, "--reason", "the board was scrapped")
-    (key,) = map(json.loads, ca("audit", "--json").stdout.splitlines())
+    key, _ledger = map(json.loads, ca("audit", "--json").stdout.splitlines())
     assert (key["tries"], key["asked"], key["unasked"], key["differences"]) == (1, 0, 1, [])
 
 

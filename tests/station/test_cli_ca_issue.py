@@ -149,6 +149,70 @@ def test_file_that_is_there_is_not_overwritten_and_nothing_signed(config, csr, t
     assert not (tmp_path / "ca.db").exists()
 
 
+def test_folder_that_is_not_there_is_seen_before_anything_is_signed(config, csr, tmp_path):
+    out = tmp_path / "nofolder" / "x.pem"
+    result = issue(config, csr, "--san", "dns:a.example", "--out", out, exit_code=1)
+    assert "nothing is signed" in result.stderr
+    assert not (tmp_path / "ca.db").exists()
+
+
+def test_link_to_nowhere_is_not_followed_and_nothing_signed(config, csr, tmp_path):
+    (tmp_path / "x.pem").symlink_to(tmp_path / "nowhere")
+    issue(config, csr, "--san", "dns:a.example", "--out", tmp_path / "x.pem", exit_code=1)
+    assert not (tmp_path / "nowhere").exists()
+    assert not (tmp_path / "ca.db").exists()
+
+
+def test_certificate_that_can_not_be_written_is_exported_later(config, csr, tmp_path):
+    with Path("/dev/full").open("w") as full:
+        failed = subprocess.run(
+            [
+                *STATION,
+                "ca",
+                "issue",
+                "--config",
+                config,
+                "--profile",
+                "tls-server",
+                "--csr",
+                csr,
+                "--san",
+                "dns:a.example",
+            ],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert failed.returncode == 1
+    told = failed.stderr.splitlines()[-1]
+    assert "No space left on device" in told
+    serial = told.split("station ca export ")[1].split()[0]
+    written = {}
+    for form in ("pem", "chain"):
+        out = tmp_path / form
+        station("ca", "export", serial, "--config", config, "--format", form, "--out", out)
+        written[form] = x509.load_pem_x509_certificates(out.read_bytes())
+    assert [f"{one.serial_number:032x}" for one in written["pem"]] == [serial]
+    issuer = x509.load_pem_x509_certificate((Path(config).parent / "ca/intermediate.pem").read_bytes())
+    assert written["chain"] == [*written["pem"], issuer]
+
+
+def test_export_overwrites_nothing(config, csr, tmp_path):
+    serial = json.loads(issue(config, csr, "--san", "dns:a.example", "--out", tmp_path / "1", "--json").stdout)[
+        "serial"
+    ]
+    (tmp_path / "2").write_text("mine")
+    result = station("ca", "export", serial, "--config", config, "--out", tmp_path / "2", exit_code=1)
+    assert "is there already" in result.stderr
+    assert (tmp_path / "2").read_text() == "mine"
+
+
+@pytest.mark.parametrize("serial", ["1", "x"])
+def test_export_of_what_is_not_on_record_is_one_line(config, serial):
+    assert station("ca", "export", serial, "--config", config, exit_code=1).stderr.count("\n") == 1
+
+
 def test_second_certificate_for_a_key_needs_renew(config, csr, tmp_path):
     issue(config, csr, "--san", "dns:a.example", "--out", tmp_path / "1")
     assert "--renew" in issue(config, csr, "--san", "dns:a.example", exit_code=1).stderr
@@ -195,6 +259,22 @@ def test_refused_request_is_told_and_fails_the_command(config, requests):
     result = sign_batch(config, requests, exit_code=1)
     assert "refused bad: csr.malformed" in result.stderr
     assert "signed 5, done before 0, refused 1" in result.stdout
+
+
+def test_certificates_do_not_go_among_the_requests(config, requests, tmp_path):
+    (requests / "unit-0.pem").write_text("a private key")
+    result = sign_batch(config, requests, "--out", f"{requests}/../{requests.name}", exit_code=1)
+    assert "is the folder of the requests" in result.stderr
+    assert (requests / "unit-0.pem").read_text() == "a private key"
+    assert not (tmp_path / "ca.db").exists()
+
+
+def test_name_of_a_file_does_not_reach_the_terminal_raw(config, requests):
+    for name in ("\x1b[2J", "a\nrefused b: x", "\udcff"):
+        (requests / f"{name}.csr").write_bytes(b"?")
+    told = sign_batch(config, requests, exit_code=1).stderr
+    assert told.count("\n") == told.count("refused ") - 1 == 3
+    assert "\x1b" not in told
 
 
 def test_batch_tells_programs_each_end(config, requests):

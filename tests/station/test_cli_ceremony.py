@@ -1,5 +1,6 @@
 """``station ca ceremony``, with real tokens."""
 
+import datetime as dt
 import json
 import os
 import re
@@ -10,10 +11,19 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 
-from hsm.testing import make_csr
+from hsm import KeyKind, generate_key
+from hsm.key_store import label_taken
+from hsm.root_mark import root_in
+from hsm.testing import make_csr, open_signer
 from softhsm import make_tokens
+from station.checks.tokens import examine
 from station.cli.root import root
+from station.config import load
 
 FILE = """\
 [ceremony]
@@ -168,7 +178,7 @@ def test_kill_9_is_undone_with_undo(file, tokens):
         assert running.stdout.readline() == "step 1 of 2: root\n"
         running.kill()
     assert "--undo" in station("ca", "ceremony", file, "--operator", "Ada", exit_code=1).stderr
-    assert "undone; its transcript is" in station("ca", "ceremony", "--undo", file).stdout
+    assert "undone; its transcript is" in station("ca", "ceremony", "--undo", "--yes", file).stdout
     file.write_text(file.read_text().replace('"rsa4096"', '"p256"'))
     station("ca", "ceremony", file, "--operator", "Ada")
 
@@ -204,3 +214,114 @@ def test_check_and_doctor_say_so_and_leave_the_token_closed(line_on_a_root, comm
     found = {entry["check"]: entry for entry in map(json.loads, lines)}
     assert "root tokens are opened by" in found["chain"]["text"]
     assert "pin" not in found.get("token", {}).get("text", "").lower()
+
+
+@pytest.fixture
+def line(file, tmp_path, tokens):
+    """A line whose [ca] is sound, and whose folder holds no certificate of the root's own."""
+    station("ca", "ceremony", file, "--operator", "Ada")
+    station("init", tmp_path / "line", "--rehearsal", "1")
+    path = tmp_path / "line" / "station.toml"
+    (path.parent / "ca").mkdir()
+    (path.parent / "ca" / "intermediate.pem").write_bytes((file.parent / "line.pem").read_bytes())
+    (path.parent / "ca" / "root.pem").write_bytes((file.parent / "root.pem").read_bytes())
+    (tmp_path / "x.csr").write_bytes(make_csr())
+    set_tokens(path, tokens.uri("line"))
+    return path
+
+
+def set_tokens(path, token, more=""):
+    text = re.sub(r'^token = ".*"', f'token = "{token}"{more}', path.read_text(), count=1, flags=re.MULTILINE)
+    path.write_text(text)
+
+
+@pytest.fixture
+def crossed(line, tokens):
+    """A line that signs with a root by the certificate that another root gave it."""
+    folder = line.parent / "ca"
+    own = x509.load_pem_x509_certificate((folder / "root.pem").read_bytes())
+    key = ec.generate_private_key(ec.SECP256R1())
+    other = x509.Name.from_rfc4514_string("CN=Other")
+    start, end = own.not_valid_before_utc, own.not_valid_after_utc
+    for name, subject, public in (("root", other, key.public_key()), ("intermediate", own.subject, own.public_key())):
+        made = x509.CertificateBuilder(other, subject, public, x509.random_serial_number(), start, end)
+        for extension in (each for each in own.extensions if each.oid != x509.AuthorityKeyIdentifier.oid):
+            made = made.add_extension(extension.value, critical=extension.critical)
+        (folder / f"{name}.pem").write_bytes(made.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))
+    set_tokens(line, tokens.uri("root"))
+    return line, own
+
+
+ISSUE = ("ca", "issue", "--profile", "tls-client", "--field", "product_serial=SN1")
+
+
+def test_root_does_not_sign_by_a_certificate_below_another_root(crossed, tmp_path):
+    """It looks like any issuer's; the key in the token bears the mark of a root's."""
+    path, _ = crossed
+    asked = (*ISSUE, "--csr", tmp_path / "x.csr", "--config", path)
+    assert "the key of a root" in station(*asked, exit_code=1).stderr
+    (found,) = examine(load(path))  # no more than that: no probe is signed
+    assert "the key of a root" in found.text
+
+
+def test_root_that_is_known_by_its_certificate_is_not_opened(crossed, tmp_path):
+    path, own = crossed
+    (path.parent / "ca" / "old-root.pem").write_bytes(own.public_bytes(Encoding.PEM))
+    set_tokens(path, "pkcs11:token=root?pin-source=file:/no/such/pin")
+    asked = (*ISSUE, "--csr", tmp_path / "x.csr", "--config", path)
+    result = station(*asked, exit_code=1)
+    assert "root tokens are opened by 'station ca ceremony' only" in result.stderr
+    assert "PIN" not in result.stderr
+
+
+def test_responder_makes_no_key_in_the_token_of_a_root(line, tokens, monkeypatch):
+    monkeypatch.setenv("STATION_OCSP_TOKEN", tokens.uri("root"))
+    result = station("ca", "ocsp", "init", "--config", line, exit_code=1)
+    assert "the key of a root" in result.stderr
+    with open_signer(tokens, "root") as signer:
+        assert not label_taken(signer, "ocsp")
+        assert root_in(signer) is not None
+
+
+def test_ledger_makes_no_key_in_the_token_of_a_root(crossed):
+    path, _ = crossed
+    assert "the key of a root" in station("manifest", "ledger-key", "--config", path, exit_code=1).stderr
+
+
+def test_root_is_no_spare_token(line, tokens, tmp_path):
+    set_tokens(line, tokens.uri("line"), f'\ntokens = ["{tokens.uri("root")}"]')
+    asked = (*ISSUE, "--csr", tmp_path / "x.csr", "--config", line)
+    assert "the key of a root" in station(*asked, exit_code=1).stderr
+
+
+def test_root_without_a_mark_is_known_by_its_certificate(line, tokens, tmp_path):
+    """Another program made its key, or an older version."""
+    with open_signer(tokens, "line", writable=True) as signer:
+        key = generate_key(signer, KeyKind.P256, f"unmarked-{tmp_path.name}")
+        name = x509.Name.from_rfc4514_string("CN=Unmarked")
+        start = dt.datetime.now(dt.UTC)
+        end = start + dt.timedelta(days=9)
+        made = x509.CertificateBuilder(name, name, key.public_key(), 1, start, end).sign(key, hashes.SHA256())
+        (line.parent / "ca" / "unmarked.pem").write_bytes(made.public_bytes(Encoding.PEM))
+        assert root_in(signer) is None
+    try:
+        asked = (*ISSUE, "--csr", tmp_path / "x.csr", "--config", line)
+        assert "the key of a root" in station(*asked, exit_code=1).stderr
+    finally:
+        (line.parent / "ca" / "unmarked.pem").unlink()
+    station(*asked)
+
+
+def test_undo_asks_and_leaves_the_keys_where_the_answer_is_no(file, tokens):
+    done = json.loads(station("ca", "ceremony", file, "--operator", "Ada", "--json").stdout)
+    transcript = Path(done["transcript"])
+    lines = transcript.read_bytes().split(b"\n")
+    transcript.with_name(transcript.name + ".unfinished").write_bytes(b"\n".join(lines[:-3]) + b"\n")
+    transcript.unlink()
+    refused = CliRunner().invoke(root, ["ca", "ceremony", "--undo", str(file)], input="n\n")
+    assert refused.exit_code == 1
+    assert "nothing was removed" in refused.stderr
+    assert "SHA-256 of its SPKI" in refused.stderr
+    assert (file.parent / "root.pem").exists()
+    assert "removed key" in station("ca", "ceremony", "--undo", "--yes", file).stdout
+    assert "goes with --undo" in station("ca", "ceremony", "--yes", file, exit_code=2).stderr

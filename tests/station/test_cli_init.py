@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import shutil
+import sqlite3
 import tty
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -21,9 +22,10 @@ from hsm.durable import WriterLock
 from station import config
 from station.checks.preflight import port_rights
 from station.cli.root import root
-from station.manifest import Manifest, OrderTerms
+from station.manifest import Manifest
 from station.manifest.schema import MANIFEST
 from station.manifest.testing import provision
+from station.testing.orders import install_order
 
 
 def station(*arguments, exit_code=0):
@@ -58,21 +60,16 @@ def line(made):
         path.write_bytes(content)
 
 
-def begin_order(line, *, quantity):
-    async def begin():
-        with closing(Manifest.open(line / "manifest.db")) as manifest:
-            await manifest.open_order(
-                OrderTerms("WO-0001", "reference-device", "idevid", quantity, "SN{number:06d}", 1)
-            )
-
-    asyncio.run(begin())
+def edit_order(line, change):
+    """Change the row of the order, as somebody with a database shell could."""
+    with closing(sqlite3.connect(line / "manifest.db", isolation_level=None)) as connection:
+        connection.execute("DROP TRIGGER order_keeps_terms")
+        connection.execute(f"UPDATE production_order SET {change}")  # noqa: S608 - a test's own words
 
 
-async def take_one(line):
-    terms = OrderTerms("WO-0001", "reference-device", "idevid", 1, "SN{number:06d}", 1)
+async def take_one(line, order):
     with closing(Manifest.open(line / "manifest.db")) as manifest:
-        await manifest.open_order(terms)
-        await provision(manifest, "a", order=terms.name)
+        await provision(manifest, "a", order=order)
 
 
 def replace(path, old, new):
@@ -81,15 +78,15 @@ def replace(path, old, new):
     path.write_text(text.replace(old, new))
 
 
-def certificate(name, *, days=1, issuer=None, key=None):
-    """Return the certificate (PEM) of a CA that ends so many days from now; an issuer has the same key."""
-    key = key or ec.generate_private_key(ec.SECP256R1())
+def certificate(name, *, days=1, issuer=None, signed_by=None):
+    """Return the certificate (PEM) of a CA that ends so many days from now; it signed itself, unless told."""
+    key = ec.generate_private_key(ec.SECP256R1()) if issuer or not signed_by else signed_by
     subject, above = (
         x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, text)]) for text in (name, issuer or name)
     )
     end = datetime.now(UTC) + timedelta(days=days)
     builder = x509.CertificateBuilder(above, subject, key.public_key(), 1, end - timedelta(days=2), end)
-    return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
+    return builder.sign(signed_by or key, hashes.SHA256()).public_bytes(Encoding.PEM)
 
 
 def use_port(folder, port):
@@ -139,9 +136,9 @@ def test_a_read_only_folder_is_one_line(tmp_path):
 
 
 def test_init_with_softhsm_names_its_ca_development(made):
-    certificates = [x509.load_pem_x509_certificate(path.read_bytes()) for path in (made / "ca").glob("*.pem")]
+    names = ("root.pem", "intermediate.pem")
+    certificates = [x509.load_pem_x509_certificate((made / "ca" / name).read_bytes()) for name in names]
 
-    assert len(certificates) == 2
     assert all("DEVELOPMENT" in certificate.subject.rfc4514_string() for certificate in certificates)
 
 
@@ -218,6 +215,13 @@ def test_check_finds_certificates_that_are_not_made_yet(line):
     assert (finding["level"], "station ca init" in finding["advice"]) == ("warn", True)
 
 
+def test_check_finds_that_nothing_seals_the_manifest(line):
+    sealed = findings("check", line)["ledger"]
+    (line / "ca" / "ledger.pem").unlink()
+
+    assert (sealed["level"], findings("check", line)["ledger"]["level"]) == ("ok", "warn")
+
+
 def test_check_finds_an_issuer_that_has_ended(line):
     (line / "ca" / "intermediate.pem").write_bytes(certificate("DEVELOPMENT old", days=-1))
 
@@ -226,8 +230,8 @@ def test_check_finds_an_issuer_that_has_ended(line):
 
 def test_check_finds_a_rehearsal_with_a_real_ca(line):
     key = ec.generate_private_key(ec.SECP256R1())
-    (line / "ca" / "root.pem").write_bytes(certificate("Acme Root", key=key))
-    (line / "ca" / "intermediate.pem").write_bytes(certificate("Acme Devices", issuer="Acme Root", key=key))
+    (line / "ca" / "root.pem").write_bytes(certificate("Acme Root", signed_by=key))
+    (line / "ca" / "intermediate.pem").write_bytes(certificate("Acme Devices", issuer="Acme Root", signed_by=key))
 
     found = findings("check", line, exit_code=1)
 
@@ -287,11 +291,12 @@ def test_doctor_finds_a_token_that_is_not_there(line):
     assert (finding["level"], "elsewhere" in finding["text"]) == ("fail", True)
 
 
-def test_doctor_finds_an_issuer_that_is_not_the_key_s(line):
+def test_doctor_finds_the_token_of_a_root(line):
     replace(line / "station.toml", "token=intermediate", "token=root")
     replace(line / "station.toml", "pins/intermediate", "pins/root")
 
-    assert findings("doctor", line, exit_code=1)["key"]["level"] == "fail"
+    (failed,) = [one for one in findings("doctor", line, exit_code=1).values() if one["level"] == "fail"]
+    assert "root" in failed["text"]
 
 
 def test_doctor_leaves_the_token_to_a_station_that_runs(line):
@@ -314,20 +319,19 @@ def test_check_finds_that_the_folder_of_the_tokens_was_moved(line):
 
 
 def test_doctor_finds_an_order_with_other_terms_than_on_record(line):
-    begin_order(line, quantity=99)
+    edit_order(line, "quantity = 99")
 
     assert findings("doctor", line, exit_code=1)["order"]["level"] == "fail"
 
 
 def test_doctor_tells_how_far_an_order_is(line):
-    begin_order(line, quantity=100)
-
-    assert findings("doctor", line)["order"]["text"] == "WO-0001: 0 of 100 serials are taken"
+    assert findings("doctor", line)["order"]["text"].startswith("WO-0001: 0 of 100 units are begun, until ")
 
 
 def test_doctor_tells_that_an_order_is_complete(line):
-    replace(line / "station.toml", "quantity = 100", "quantity = 1")
-    asyncio.run(take_one(line))
+    replace(line / "station.toml", '"WO-0001"', '"WO-0002"')
+    install_order(line / "station.toml", quantity=1, serial_format="Q{number}")
+    asyncio.run(take_one(line, "WO-0002"))
 
     assert findings("doctor", line)["order"]["level"] == "warn"
 
@@ -374,7 +378,7 @@ def test_doctor_finds_a_clock_before_the_last_event(line):
     async def fill():
         tomorrow = datetime.now(UTC) + timedelta(1)
         with closing(Manifest.open(line / "manifest.db", clock=lambda: tomorrow)) as manifest:
-            await manifest.open_order(OrderTerms("WO-0001", "x", "idevid", 1, "SN{number}", 1))
+            manifest.event(None, "1", "tomorrow", "note", {})
 
     asyncio.run(fill())
 

@@ -29,6 +29,7 @@ from station.crl_places import crl_places, key_identifier, names_issuer
 from station.errors import StationError
 
 PROFILE = """
+order = "none"
 keys = ["p256"]
 max_size = 1536
 subject = { CN = "{request}" }
@@ -62,6 +63,8 @@ def template(tmp_path_factory):
     station = [sys.executable, "-c", "from station.cli import main; main()"]
     subprocess.run([*station, "init", folder, "--softhsm", "--rehearsal", "1"], check=True, capture_output=True)
     (folder / "service.toml").write_text(PROFILE)
+    text = (folder / "station.toml").read_text()
+    (folder / "station.toml").write_text(text.replace("[ca]\n", '[ca]\nunordered = ["service.toml"]\n', 1))
     (folder / "requests").mkdir()
     for name in ("alice", "bob", "carol"):
         request = ["openssl", "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
@@ -292,6 +295,47 @@ def test_older_journal_is_refused_until_what_is_published_is_adopted(line):
     assert len(read_crl(line / "crl" / "shards" / "2026-07.crl")) == 1
 
 
+@pytest.mark.parametrize(
+    "command", [("make", "one.crl"), ("publish", "elsewhere"), ("publish", "--due"), ("publish", "elsewhere", "--due")]
+)
+def test_older_journal_is_refused_whatever_is_made_of_it(line, command):
+    journal = line / "ca" / "ca.db"
+    invoke("ca", "crl", "publish")
+    shutil.copy(journal, line / "backup.db")
+    invoke("ca", "revoke", serial(line, "bob"), "--reason", "keyCompromise")
+    invoke("ca", "crl", "publish")
+    shutil.copy(line / "backup.db", journal)
+    assert "station ca crl adopt" in error("ca", "crl", *command)
+    assert not (line / "one.crl").exists()
+    assert not (line / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("command", [("presign", "ocsp"), ("serve", "--listen", "127.0.0.1:0")])
+def test_older_journal_answers_nothing(line, command):
+    journal = line / "ca" / "ca.db"
+    invoke("ca", "ocsp", "init")
+    shutil.copy(journal, line / "backup.db")
+    invoke("ca", "revoke", serial(line, "bob"), "--reason", "keyCompromise")
+    invoke("ca", "crl", "publish")
+    shutil.copy(line / "backup.db", journal)
+    assert "older copy" in error("ca", "ocsp", *command)
+
+
+def test_publish_due_makes_what_never_reached_the_folder(line, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    invoke("ca", "crl", "publish")
+    invoke("ca", "crl", "publish", "--due")  # the delta
+    invoke("ca", "revoke", serial(line, "bob"), "--reason", "keyCompromise")
+    with monkeypatch.context() as patch:
+        patch.setattr("hsm.revocation.folder.replace_file", full)
+        assert "No space left" in error("ca", "crl", "publish")
+    invoke("ca", "crl", "publish", "--due")
+    assert len(read_crl(line / "crl" / "shards" / "2026-07.crl")) == 1
+    assert invoke("ca", "crl", "publish", "--due").stdout == "nothing is due\n"
+
+
 @pytest.mark.parametrize("form", ["der", "pem"])
 def test_make_writes_one_list(line, form):
     invoke("ca", "revoke", serial(line, "bob"), "--reason", "superseded")
@@ -349,6 +393,19 @@ def test_init_overwrites_only_what_is_to_be_renewed(line):
     assert (line / "ca" / "ocsp.pem").read_bytes() == before
     assert "start 'station ca ocsp serve' again" in invoke("ca", "ocsp", "init", "--renew").stdout
     assert (line / "ca" / "ocsp.pem").read_bytes() != before
+
+
+def test_responder_whose_certificate_is_over_does_not_begin_to_answer(line, monkeypatch):
+    class Later(dt.datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return super().now(tz) + dt.timedelta(days=31)
+
+    invoke("ca", "ocsp", "init")
+    monkeypatch.setattr("station.cli.ca_ocsp.datetime", Later)
+    said = invoke("ca", "ocsp", "serve", "--listen", "127.0.0.1:0", exit_code=1)
+    assert "answering" not in said.stdout
+    assert "renew it with 'station ca ocsp init'" in said.stderr
 
 
 def test_presign_answers_for_each_certificate_and_does_nothing_twice(line):
@@ -479,7 +536,7 @@ def test_issuer_that_names_a_profile_signs_it_and_is_counted(line, named):
     assert issued_by(line, "tls-server") == named.subject
     assert issued_by(line, "tls-client") == first
     assert issued_by(line, "tls-server", "--issuer", "ca/intermediate.pem") == first
-    assert invoke("ca", "audit").stdout.count("ok") == 2
+    assert invoke("ca", "audit").stdout.count("ok") == 3  # both, and the ledger key
 
 
 def test_issuer_of_other_profiles_is_refused(line, named):

@@ -5,9 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from firmware_tools.personas import PERSONAS
 from station import config
-from station.devices import Locks
+from station.config import languages
+from station.config.languages import PERSONA_DRIVERS
+from station.devices import Capability, Locks
 from station.errors import ConfigError
+from station.line.drivers import DRIVERS
 
 GOOD = """\
 # A station.
@@ -26,9 +30,8 @@ environment = { SOFTHSM2_CONF = "tokens/softhsm2.conf", LOG = "3" }
 
 [order]
 name = "WO-1001"
-quantity = 500
-serial = "SN{number:06d}"
-first = 1
+trusted = ["oem.pem"]
+approvals = 1
 
 [product]
 model = "reference-device"
@@ -81,7 +84,7 @@ def test_a_whole_file_is_read(write, tmp_path):
             journal=tmp_path / "ca/ca.db",
             tokens=config.TokensSection(("pkcs11:token=intermediate?pin-source=file:/etc/station/pin",)),
         ),
-        order=config.OrderSection(name="WO-1001", quantity=500, serial="SN{number:06d}", first=1),
+        order=config.OrderSection(name="WO-1001", trusted=(tmp_path / "oem.pem",), approvals=1),
         product=config.ProductSection(
             model="reference-device",
             firmware_version="1.2.0",
@@ -93,7 +96,56 @@ def test_a_whole_file_is_read(write, tmp_path):
             config.SlotConfig(name="2", port=None, usb="1-1.4:1.0", baud=921600, driver="smp"),
         ),
         rehearsal=None,
+        ledger=config.LedgerSection(key=tmp_path / "ca/ledger.pem"),
     )
+
+
+def test_a_product_of_modems_says_what_it_accepts_and_where_keys_go(write):
+    more = 'locks = []\naccepts = ["attestation", "digest"]\nsec_tag = 42\n'
+    text = GOOD.replace('locks = ["debug", "credentials"]\n', more).replace("baud = 921600", 'driver = "nordic_at"')
+    read = config.load(write(text))
+    assert read.product.accepts == Capability.COMPARE | Capability.ATTEST
+    assert read.product.sec_tag == 42
+    assert read.slots[1].driver == "nordic_at"
+
+
+@pytest.mark.parametrize(
+    ("key", "fault"),
+    [
+        ('accepts = ["atestation"]', "'atestation' can't be accepted; did you mean 'attestation'?"),
+        ("accepts = true", "'accepts' in [product] must be a list, not true or false"),
+        ("sec_tag = 4294967294", "'sec_tag' in [product] is 4294967294; write a number from 0 to 2147483647"),
+    ],
+)
+def test_what_a_product_can_not_accept_is_named(write, key, fault):
+    text = GOOD.replace('locks = ["debug', f'{key}\nlocks = ["debug')
+    with pytest.raises(ConfigError) as refused:
+        config.load(write(text))
+    assert fault in str(refused.value)
+
+
+def test_a_persona_that_is_none_is_named(write):
+    text = GOOD[: GOOD.index("[[slot]]")] + '[rehearsal]\nboards = 3\npersona = "nrf92"\n'
+    with pytest.raises(ConfigError, match="unknown persona 'nrf92'; did you mean 'nrf91'"):
+        config.load(write(text))
+
+
+def test_each_driver_and_each_persona_of_the_file_is_there():
+    assert set(DRIVERS) == set(languages.DRIVERS)
+    assert PERSONA_DRIVERS.keys() == PERSONAS.keys()
+    files = {name for name in PERSONA_DRIVERS.values() if Path(name).is_file()}
+    assert set(PERSONA_DRIVERS.values()) <= set(DRIVERS) | files
+
+
+def test_a_driver_file_is_relative_to_the_configuration(write, tmp_path):
+    read = config.load(write(GOOD.replace("baud = 921600", 'driver = "drivers/widget.toml"')))
+    assert read.slots[1].driver == str(tmp_path / "drivers" / "widget.toml")
+
+
+def test_a_driver_that_is_none_is_named(write):
+    text = GOOD.replace("baud = 921600", 'driver = "zephyr_shel"')
+    with pytest.raises(ConfigError, match="did you mean 'zephyr_shell'"):
+        config.load(write(text))
 
 
 def test_a_rehearsal_needs_no_slots(write, tmp_path):
@@ -148,7 +200,7 @@ BAD = {
     ),
     "unknown key with no likeness": (
         ('name = "WO-1001"', 'name = "WO-1001"\nzzz = 1'),
-        "station.toml:<quantity>: unknown key 'zzz' in [order]; known: name, quantity, serial, first",
+        "station.toml:<trusted>: unknown key 'zzz' in [order]; known: name, trusted, approvals",
     ),
     "unknown section": (
         ("[order]", "[orders]"),
@@ -174,13 +226,24 @@ BAD = {
         ("id = 7", "id = 128"),
         "station.toml:<id>: 'id' in [station] is 128; write a number from 1 to 127",
     ),
-    "no units": (
-        ("quantity = 500", "quantity = 0"),
-        "station.toml:<quantity>: 'quantity' in [order] is 0; write a number from 1 to 10000000",
+    "a term of the order": (
+        ("approvals = 1", "quantity = 500"),
+        (
+            "station.toml:<approvals>: 'quantity' does not stand here any more: it is a term of the signed order. "
+            "Delete it, and import the order's file with 'station order import FILE' ('station order create --help' "
+            "makes one)"
+        ),
+    ),
+    "more approvals than keys": (
+        ("approvals = 1", "approvals = 2"),
+        (
+            "station.toml:<trusted>: 'trusted' names 1 key, and 2 have to sign an order; name the public key of each "
+            "approver"
+        ),
     ),
     "missing key": (
-        ("quantity = 500\n", ""),
-        "station.toml:<[order]>: [order] has no 'quantity'; add quantity = 500",
+        ('trusted = ["oem.pem"]\n', ""),
+        "station.toml:<[order]>: [order] has no 'trusted'; add trusted = [\"oem.pem\"]",
     ),
     "missing locks": (
         ('locks = ["debug", "credentials"]\n', ""),
@@ -196,48 +259,6 @@ BAD = {
     "duplicate port": (
         ('usb = "1-1.4:1.0"', 'port = "/dev/ttyUSB0"'),
         "station.toml:<usb>: port '/dev/ttyUSB0' is that of the slot in line <[[slot]]>; each needs its own",
-    ),
-    "serial without number": (
-        ("SN{number:06d}", "SN"),
-        (
-            "station.toml:<serial>: 'serial' must hold {number} once, with at most a width, and no other field; "
-            'write for example serial = "SN{number:06d}"'
-        ),
-    ),
-    "serial with another field": (
-        ("SN{number:06d}", "{model}{number}"),
-        (
-            "station.toml:<serial>: 'serial' must hold {number} once, with at most a width, and no other field; "
-            'write for example serial = "SN{number:06d}"'
-        ),
-    ),
-    "serial that reaches into an object": (
-        ("SN{number:06d}", "{number.real}"),
-        (
-            "station.toml:<serial>: 'serial' must hold {number} once, with at most a width, and no other field; "
-            'write for example serial = "SN{number:06d}"'
-        ),
-    ),
-    "serial that no certificate takes": (
-        ("SN{number:06d}", "SN#{number}"),
-        (
-            "station.toml:<serial>: 'serial' makes 'SN#500', with a character that no certificate takes there; "
-            'write for example serial = "SN{number:06d}"'
-        ),
-    ),
-    "serial with a width that fills the memory": (
-        ("SN{number:06d}", "SN{number:0999999999d}"),
-        (
-            "station.toml:<serial>: 'serial' must hold {number} once, with at most a width, and no other field; "
-            'write for example serial = "SN{number:06d}"'
-        ),
-    ),
-    "serial too long": (
-        ("SN{number:06d}", "SN{number:099d}"),
-        (
-            "station.toml:<serial>: 'serial' makes serials of 101 characters, more than 64; "
-            'write for example serial = "SN{number:06d}"'
-        ),
     ),
     "unknown lock": (
         ('"credentials"]', '"credential"]'),
@@ -256,11 +277,11 @@ BAD = {
     ),
     "port and usb": (
         ('port = "/dev/ttyUSB0"', 'port = "/dev/ttyUSB0"\nusb = "1-1.2"'),
-        "station.toml:29: a slot has a 'port' or a 'usb' path, not both; delete one of them",
+        "station.toml:28: a slot has a 'port' or a 'usb' path, not both; delete one of them",
     ),
     "neither port nor usb": (
         ('usb = "1-1.4:1.0"\n', ""),
-        'station.toml:30: the slot has no port; add usb = "1-1.2" (\'station slots list\') or port = "/dev/ttyUSB0"',
+        'station.toml:29: the slot has no port; add usb = "1-1.2" (\'station slots list\') or port = "/dev/ttyUSB0"',
     ),
     "port that is no path": (
         ("/dev/ttyUSB0", "ttyUSB0"),

@@ -82,8 +82,17 @@ def test_export_read_back_is_what_the_manifest_has(units, tmp_path, export, read
         assert (row["spki_sha256"], row["firmware_sha256"]) == (unit.spki_sha256.hex(), FIRMWARE.hex())
         assert (row["product_serial"], row["hardware_id"]) == (unit.product_serial, unit.hardware_id)
         assert (row["passed_at"], row["locks"]) == (unit.passed_at, "debug credentials")
+        assert not row["mac"]
     assert not rows[2]["certificate"]
     assert not rows[2]["passed_at"]
+
+
+@FORMATS
+def test_a_unit_is_exported_with_its_mac_address(units, export):
+    stream = io.StringIO(newline="")
+    export([dataclasses.replace(units[0], mac="02:00:00:00:00:01")], stream)
+    (row,) = (read_csv if export is csv_export.export else read_jsonl)(stream.getvalue())
+    assert row["mac"] == "02:00:00:00:00:01"
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n"])

@@ -53,4 +53,4 @@ async def test_clock_that_steps_back_a_little_leaves_events_in_order(path):
         clock.now -= timedelta(seconds=1)
         await begin(manifest, "board-1")
     with ManifestReader(path) as reader:
-        assert [event.at for event in reader.events()] == ["2026-07-01T12:00:00.000Z"] * 2
+        assert [event.at for event in reader.events()] == ["2026-07-01T12:00:00.000Z"] * 3  # version, order, begin

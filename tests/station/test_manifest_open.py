@@ -70,7 +70,9 @@ def contents(folder: Path):
 def make_newer(path: Path):
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute(f"PRAGMA user_version = {SCHEMA + 1}")
-        connection.execute("INSERT INTO station_version (version, schema, since) VALUES ('99.1', 2, 'now')")
+        connection.execute(
+            "INSERT INTO station_version (version, schema, since) VALUES ('99.1', 2, '2999-01-01T00:00:00.000Z')"
+        )
 
 
 def one_line(error: ManifestError) -> str:
@@ -185,6 +187,34 @@ def test_lock_holds_through_another_name_of_the_file(path, tmp_path):
     (tmp_path / "link.db").symlink_to(path)
     with Manifest.open(path), pytest.raises(ManifestLocked):
         Manifest.open(tmp_path / "link.db")
+
+
+def test_a_file_with_a_second_name_is_refused_under_either(path, tmp_path):
+    (tmp_path / "link.db").hardlink_to(path)
+    for name in (path, tmp_path / "link.db"):
+        with pytest.raises(ManifestUnwritable, match="second name") as refused:
+            Manifest.open(name)
+        one_line(refused.value)
+        assert refused.value.code == "manifest.linked"
+    (tmp_path / "link.db").unlink()
+    Manifest.open(path).close()
+
+
+async def test_a_deleted_lock_stops_the_writer_and_not_the_one_that_came_after(path):
+    with Manifest.open(path) as first:
+        path.with_name("manifest.db.lock").unlink()
+        with Manifest.open(path) as second:
+            with pytest.raises(ManifestUnwritable, match="another station may write too") as refused:
+                await provision(first, "board-2")
+            assert refused.value.code == "manifest.gone"
+            await provision(second, "board-3")
+
+
+async def test_a_lock_that_was_deleted_stops_the_writer_though_nobody_came(path):
+    with Manifest.open(path) as manifest:
+        path.with_name("manifest.db.lock").unlink()
+        with pytest.raises(ManifestUnwritable, match="lock: was deleted"):
+            await provision(manifest, "board-2")
 
 
 def test_refused_open_leaves_no_lock_behind(path):

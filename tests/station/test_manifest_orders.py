@@ -51,18 +51,20 @@ async def test_order_opens_again_with_the_same_terms(manifest):
 
 
 @pytest.mark.parametrize(
-    ("term", "value", "key"),
+    ("term", "value", "said"),
     [
-        ("quantity", 2000, "[order] quantity"),
-        ("serial_format", "X{number}", "[order] serial"),
-        ("first_number", 7, "[order] first"),
-        ("product", "toaster", "[product] model"),
-        ("profile", "tls-client", "[ca] profile"),
+        ("quantity", 2000, "the quantity"),
+        ("serial_format", "X{number}", "the serial format"),
+        ("first_number", 7, "the first number"),
+        ("product", "toaster", "the product"),
+        ("profile", "tls-client", "the profile"),
+        ("mac_first", "02:00:00:00:00:01", "the first MAC address"),
+        ("scrap_allowance", 3, "the scrap allowance"),
     ],
 )
-async def test_order_with_other_terms_is_refused_and_names_the_key_of_the_configuration(manifest, term, value, key):
+async def test_order_with_other_terms_is_refused_and_says_which(manifest, term, value, said):
     there = getattr(ORDER, term)
-    with pytest.raises(OrderDiffers, match=re.escape(f"{key} is {there!r} there and {value!r} here")):
+    with pytest.raises(OrderDiffers, match=re.escape(f"{said} is {there!r} there and {value!r} here")):
         await manifest.open_order(dataclasses.replace(ORDER, **{term: value}))
 
 

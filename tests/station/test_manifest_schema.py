@@ -7,6 +7,7 @@
 import contextlib
 import sqlite3
 from dataclasses import replace
+from importlib import resources
 
 import pytest
 
@@ -80,6 +81,8 @@ NEW_EVENT = (
 )
 EVENT = {"how": "", "id": "NULL", "at": NOW, "facts": "'{}'"}
 
+ORDER_COLUMNS = "id, name, product, profile, quantity, serial_format, first_number, reserved, opened_at"
+
 ATTACKS = {
     # nothing is deleted
     **{
@@ -87,8 +90,9 @@ ATTACKS = {
         for table in ("production_order", "unit", "public_key", "issuance", "proof", "event", "station_version")
     },
     # nothing is replaced
-    "replace order": "REPLACE INTO production_order VALUES (1, 'x', 'p', 'i', 9999, 'S{number}', 1, 0, " + NOW + ")",
-    "replace order by name": "REPLACE INTO production_order VALUES "
+    "replace order": f"REPLACE INTO production_order ({ORDER_COLUMNS}) VALUES "
+    "(1, 'x', 'p', 'i', 9999, 'S{number}', 1, 0, " + NOW + ")",
+    "replace order by name": f"REPLACE INTO production_order ({ORDER_COLUMNS}) VALUES "
     "(9, 'order-1', 'p', 'i', 9999, 'S{number}', 1, 0, " + NOW + ")",
     "replace unit": NEW_UNIT.format(**UNIT | {"how": "OR REPLACE", "id": 1}),
     "replace unit by hardware id": NEW_UNIT.format(**UNIT | {"how": "OR REPLACE", "hardware_id": "passed"}),
@@ -132,7 +136,7 @@ ATTACKS = {
     "WHERE hardware_id = 'open'",
     "serial of an order that is not there": "UPDATE unit SET order_id = 9, product_serial = 'SN9' "
     "WHERE hardware_id = 'open'",
-    "order that starts with units": "INSERT INTO production_order VALUES "
+    "order that starts with units": f"INSERT INTO production_order ({ORDER_COLUMNS}) VALUES "
     "(NULL, 'x', 'p', 'i', 9, 'S{number}', 1, 1, " + NOW + ")",
     "unit that starts with a serial": NEW_UNIT.format(**UNIT | {"product_serial": "'SN9'"}),
     "serial changed": "UPDATE unit SET product_serial = 'SN9' WHERE hardware_id = 'recorded'",
@@ -229,9 +233,10 @@ def test_schema_passes_a_unit_with_its_proof(shell, path):
 
 
 def test_every_rule_is_needed(shell):
-    """Without any one of the triggers that refuse, some attack goes through: none is decoration."""
+    """Without any one of schema 1's triggers that refuse, some attack goes through: none is decoration."""
     refusing = shell.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND sql LIKE '%RAISE%'")
-    rules = dict(refusing.fetchall())
+    of_schema_1 = (resources.files("station.manifest") / "schema_1.sql").read_text()  # later ones: tests of their own
+    rules = {name: sql for name, sql in refusing.fetchall() if f"CREATE TRIGGER {name} " in of_schema_1}
     idle = set()
     for name, sql in rules.items():
         shell.execute(f"DROP TRIGGER {name}")

@@ -13,7 +13,15 @@ from pathlib import Path
 import pytest
 
 from hsm.durable import writer
-from station.manifest import Manifest, ManifestError, ManifestReader, ManifestUnwritable, RowRefused, operations
+from station.manifest import (
+    Manifest,
+    ManifestError,
+    ManifestReader,
+    ManifestUnwritable,
+    RowRefused,
+    operations,
+    order_operations,
+)
 from station.manifest.testing import ORDER, begin, provision
 
 
@@ -115,7 +123,7 @@ async def test_events_of_a_commit_that_failed_go_with_the_next(manifest):
     await together(manifest, note(), manifest._writer.perform(fail_at_commit))
     await begin(manifest, "board-1")
     with ManifestReader(manifest.path) as reader:
-        assert [event.step for event in reader.events()] == ["order", "noted", "begin"]
+        assert [event.step for event in reader.events()] == ["version", "order", "noted", "begin"]
 
 
 async def test_events_alone_share_a_commit_and_need_no_other_operation(manifest):
@@ -162,7 +170,7 @@ async def test_callers_of_an_event_loop_that_ended_harm_nobody(manifest):
 
 def test_caller_without_an_event_loop_gets_its_result(tmp_path):
     with Manifest.open(tmp_path / "manifest.db") as manifest:
-        manifest._writer.submit(partial(operations.open_order, terms=ORDER)).result(10)
+        manifest._writer.submit(partial(order_operations.open_order, terms=ORDER)).result(10)
         with pytest.raises(ManifestError):
             manifest._writer.submit(partial(operations.attempt, issuance_id=1)).result(10)
 

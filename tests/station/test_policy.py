@@ -85,6 +85,28 @@ def test_a_device_whose_locks_can_not_be_observed_is_refused_where_the_product_w
         policy.check_driver(AnyDriver(ALL & ~Capability.OBSERVE_LOCK), Locks.DEBUG)
 
 
+MODEM = Capability.MAKE_KEY | Capability.COMPARE | Capability.ATTEST
+
+
+def test_what_stands_in_is_enough_where_the_product_accepts_it():
+    policy.check_driver(AnyDriver(MODEM), Locks.NONE, Capability.COMPARE | Capability.ATTEST)
+
+
+@pytest.mark.parametrize(("accepts", "missing"), [(Capability.COMPARE, "attestation"), (Capability.ATTEST, "digest")])
+def test_what_stands_in_is_refused_where_the_product_does_not_accept_it(accepts, missing):
+    with pytest.raises(UnitRefused, match=missing) as refused:
+        policy.check_driver(AnyDriver(MODEM), Locks.NONE, accepts)
+    assert refused.value.code == "unit.not_accepted"
+
+
+def test_nothing_stands_in_for_a_key_or_for_locks():
+    everything = Capability.COMPARE | Capability.ATTEST
+    for able, locks in ((MODEM & ~Capability.MAKE_KEY, Locks.NONE), (MODEM, Locks.DEBUG)):
+        with pytest.raises(UnitRefused) as refused:
+            policy.check_driver(AnyDriver(able), locks, everything)
+        assert refused.value.code == "unit.device_incapable"
+
+
 def test_an_open_lock_is_refused_and_named():
     with pytest.raises(DeviceError, match="CREDENTIALS") as refused:
         policy.check_locks(Locks.DEBUG | Locks.CREDENTIALS, Locks.DEBUG)

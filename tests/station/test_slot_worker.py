@@ -14,10 +14,11 @@ from station.events import SlotState
 from station.line import policy, slot_worker
 from station.line.slot_worker import SlotWorker
 from station.line.workshop import Workshop
-from station.manifest import Manifest, ManifestReader, OrderTerms
+from station.manifest import Manifest, ManifestReader
 from station.ports.link import OPEN_HANGS
 from station.ports.transcript_folder import TranscriptFolder
 from station.testing import ScriptedBoard, Verb
+from station.testing.orders import open_signed
 
 PORT = "/dev/ttyTEST"
 
@@ -32,14 +33,15 @@ def ca(tmp_path_factory):
 async def shop(ca, tmp_path):
     authority = await Authority.open(ca.signer, issuer=ca.issuer, chain=[ca.root])
     with Manifest.open(tmp_path / "manifest.db") as manifest:
-        await manifest.open_order(OrderTerms("WO-1", "reference-device", "idevid", 1000, "SN{number:06d}", 1))
+        orders = await open_signed(manifest, station_id=7)
         yield Workshop(
             manifest=manifest,
             authority=authority,
             profile=Profile.load("idevid"),
             product=ProductSection("reference-device", None, None, Locks.NONE),
-            order=OrderSection(name="WO-1", quantity=1000),
+            order=OrderSection(name="WO-1"),
             station_id=7,
+            orders=orders,
         )
 
 

@@ -18,7 +18,7 @@ from firmware_tools.errors import ToolMissing
 from firmware_tools.virtual_line import VirtualLine
 from firmware_tools.wire import Cut, CutKind, Direction, Wire
 from station.devices import DeviceState, Locks
-from station.devices.smp import SmpDriver, Timeouts
+from station.devices.smp import NOISY_BUFFER, SmpDriver, Timeouts
 from station.devices.smp_wire import SmpTransport
 from station.errors import Garbled, NoAnswer, Unplugged
 from station.ports.link import open_link
@@ -177,3 +177,23 @@ async def test_smpclient_connects_through_our_transport(one_board):
                 echo = await client.request(EchoWrite(d="e" * 300))
                 assert success(echo)
                 assert echo.r == "e" * 300
+
+
+async def test_a_chain_goes_in_small_pieces_over_a_wire_that_loses_large_ones(one_board, make_chain):
+    async with one_board() as board:
+        with closing(await open_link(str(board.port), 115200)) as link:
+            driver = SmpDriver(link, timeouts=EAGER)
+            exchange, sent = driver.transport.exchange, []
+
+            async def lossy(request, deadlines):
+                sent.append((len(request), len(deadlines)))
+                if len(request) > NOISY_BUFFER:
+                    raise NoAnswer("lost")
+                return await exchange(request, deadlines)
+
+            driver.transport.exchange = lossy
+            chain = make_chain(await driver.make_key())
+            await driver.install(chain)
+            assert await driver.read_back(chain) == chain[0]
+    large = [tries for size, tries in sent if size > NOISY_BUFFER]
+    assert large == [1]  # and it was tried once only: small ones are the better second try

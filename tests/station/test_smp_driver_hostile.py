@@ -295,3 +295,19 @@ async def test_a_reply_of_100_megabytes_is_cut_off_quickly_and_without_memory(bo
     left = 0
     assert seconds < 1
     assert peak < 2 << 20
+
+
+async def test_answers_that_are_there_at_once_leave_other_slots_their_turns(board):
+    turns = 0
+
+    async def other_slot():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    board.script(Verb.CSR, lambda request, _answer: {"len": MAX_CSR, "off": request["off"], "data": b"0"})
+    other = asyncio.create_task(other_slot())
+    await drive(board).make_key()
+    other.cancel()
+    assert turns >= MAX_CSR

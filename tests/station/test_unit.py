@@ -23,10 +23,11 @@ from station.events import SlotState
 from station.line import policy
 from station.line.unit import UnitRun
 from station.line.workshop import Workshop
-from station.manifest import Manifest, ManifestReader, OrderTerms, UnitState, operations
+from station.manifest import Manifest, ManifestReader, UnitState, operations
 from station.testing import ScriptedBoard, Verb
+from station.testing.orders import open_signed
 
-ORDER = OrderSection(name="WO-1", quantity=3, serial="SN{number:06d}")
+ORDER = OrderSection(name="WO-1")
 PRODUCT = ProductSection(
     model="reference-device", firmware_version=None, firmware_sha256=None, locks=Locks.DEBUG | Locks.CREDENTIALS
 )
@@ -50,16 +51,7 @@ def ca(tmp_path_factory):
 async def shop(ca, tmp_path):
     authority = await Authority.open(ca.signer, issuer=ca.issuer, chain=[ca.root])
     with Manifest.open(tmp_path / "manifest.db") as manifest:
-        await manifest.open_order(
-            OrderTerms(
-                name=ORDER.name,
-                product=PRODUCT.model,
-                profile="idevid",
-                quantity=ORDER.quantity,
-                serial_format=ORDER.serial,
-                first_number=ORDER.first,
-            )
-        )
+        orders = await open_signed(manifest, name=ORDER.name, quantity=3, station_id=7)
         yield Workshop(
             manifest=manifest,
             authority=authority,
@@ -67,6 +59,7 @@ async def shop(ca, tmp_path):
             product=PRODUCT,
             order=ORDER,
             station_id=7,
+            orders=orders,
         )
 
 
@@ -202,11 +195,11 @@ async def test_a_board_swapped_between_key_and_install_is_not_blamed_for_the_cer
     link = board.plug()
     issue = shop.authority.issue
 
-    async def swap(draft, **_again):
+    async def swap(draft, *, warrant, **_again):
         other.plug()
         other.link = link
         link.connect(other._hear)
-        return await issue(draft)
+        return await issue(draft, warrant=warrant)
 
     monkeypatch.setattr(shop.authority, "issue", swap)
     end = await UnitRun(shop, SmpDriver(link), "1", told.append).run()
@@ -538,7 +531,7 @@ async def test_a_full_disk_stops_the_unit_before_its_certificate_leaves(shop, to
 
     board.script(Verb.CSR, fill_the_disk)
     shop.manifest.event(None, "1", "identify", "note", {})
-    for number in range(40):  # the pages that are there are filled up as well
+    for number in range(150):  # the pages that are there are filled up as well
         shop.manifest.event(None, "1", "identify", "note", {"text": "x" * 199, "number": number})
     end = await run(shop, board, told)
     assert board.chain is None
@@ -588,10 +581,10 @@ async def test_an_intent_that_the_profile_of_today_forbids_is_voided_and_the_boa
     shop, told, monkeypatch, tmp_path
 ):
     board = ScriptedBoard()
-    await intend(shop, board, told, monkeypatch)
     text = (files("hsm") / "profiles" / "idevid.toml").read_text().replace('["digitalSignature"]', '["keyAgreement"]')
     (tmp_path / "idevid.toml").write_text(text)
-    end = await run(replace(shop, profile=Profile.load(tmp_path / "idevid.toml")), board, told)
+    await intend(replace(shop, profile=Profile.load(tmp_path / "idevid.toml")), board, told, monkeypatch)
+    end = await run(shop, board, told)
     assert (end.state, end.product_serial) == (SlotState.PASSED, "SN000001")
     assert [issuance.state.value for issuance in history(shop, board).issuances] == ["void", "recorded"]
     assert "ku.mismatch" in history(shop, board).issuances[0].void_reason
@@ -642,9 +635,9 @@ async def test_an_intent_whose_row_was_altered_is_not_signed(shop, told, monkeyp
     signed = []
     issue = shop.authority.issue
 
-    async def watched(draft, **_again):
+    async def watched(draft, *, warrant, **_again):
         signed.append(draft.tbs)
-        return await issue(draft)
+        return await issue(draft, warrant=warrant)
 
     monkeypatch.setattr(shop.manifest, "begin", altering)
     monkeypatch.setattr(shop.authority, "issue", watched)
@@ -656,10 +649,11 @@ async def test_an_intent_whose_row_was_altered_is_not_signed(shop, told, monkeyp
 async def test_a_unit_of_another_order_gets_no_certificate_by_the_profile_of_this_one(shop, told, monkeypatch):
     board = ScriptedBoard()
     await intend(shop, board, told, monkeypatch)
-    terms = OrderTerms("WO-2", PRODUCT.model, "tls-client", 3, "T{number:06d}", 1)
-    await shop.manifest.open_order(terms)
-    order = OrderSection(name="WO-2", quantity=3, serial="T{number:06d}")
-    end = await run(replace(shop, order=order, profile=Profile.load("tls-client")), board, told)
+    orders = await open_signed(
+        shop.manifest, name="WO-2", profile="tls-client", serial_format="T{number:06d}", station_id=7
+    )
+    other = replace(shop, order=OrderSection(name="WO-2"), orders=orders, profile=Profile.load("tls-client"))
+    end = await run(other, board, told)
     assert (end.state, end.code) == (SlotState.FAILED, "manifest.order_differs")
     assert not any(issuance.certificate for issuance in history(shop, board).issuances)
 
@@ -672,6 +666,19 @@ async def test_a_board_with_a_new_key_at_each_visit_gets_a_bounded_number_of_cer
     end = await run(shop, ScriptedBoard("ROGUE"), told)
     assert (end.state, end.code) == (SlotState.FAILED, "manifest.issuances_limit")
     assert len(history(shop, board).issuances) == operations.ISSUANCES_LIMIT
+
+
+async def test_a_copy_of_another_board_under_its_name_does_not_cost_a_board_its_certificate(shop, told):
+    board, other = ScriptedBoard("A"), ScriptedBoard("B")
+    board.unplug_on(Verb.LOCK_WRITE)
+    await run(shop, board, told)
+    await run(shop, other, told)
+    copy = ScriptedBoard("A")
+    copy.key = other.key
+    end = await run(shop, copy, told)
+    assert (end.state, end.code) == (SlotState.FAILED, "manifest.duplicate_key")
+    assert (await run(shop, board, told)).state is SlotState.PASSED
+    assert len(history(shop, board).issuances) == 1
 
 
 async def test_a_clock_that_went_back_is_told_to_the_operator(shop, told, monkeypatch):

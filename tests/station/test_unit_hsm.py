@@ -17,10 +17,11 @@ from station.devices.smp import SmpDriver
 from station.events import SlotState
 from station.line.unit import UnitRun
 from station.line.workshop import Workshop
-from station.manifest import Manifest, ManifestReader, OrderTerms
+from station.manifest import Manifest, ManifestReader
 from station.testing import ScriptedBoard
+from station.testing.orders import open_signed
 
-ORDER = OrderSection(name="WO-1", quantity=5)
+ORDER = OrderSection(name="WO-1")
 PRODUCT = ProductSection(
     model="reference-device", firmware_version=None, firmware_sha256=None, locks=Locks.DEBUG | Locks.CREDENTIALS
 )
@@ -44,9 +45,9 @@ def issuer_of(token, name="Test Intermediate"):
 class Line:
     """A shop whose HSM is scripted, and one board after the other."""
 
-    def __init__(self, manifest, token, clock, signer, authority):
+    def __init__(self, manifest, token, clock, signer, *, authority, orders):
         self.manifest, self.token, self.clock, self.signer = manifest, token, clock, signer
-        self.shop = Workshop(manifest, authority, Profile.load("idevid"), PRODUCT, ORDER, station_id=7)
+        self.shop = Workshop(manifest, authority, Profile.load("idevid"), PRODUCT, ORDER, station_id=7, orders=orders)
         self.told = []
         self._news = asyncio.Event()
 
@@ -85,17 +86,8 @@ async def line(tmp_path):
     with Signer.on(token, FAKE_URI, timing=Timing(clock=clock)) as signer:
         authority = await Authority.open(signer, issuer=issuer_of(token))
         with Manifest.open(tmp_path / "manifest.db") as manifest:
-            await manifest.open_order(
-                OrderTerms(
-                    name=ORDER.name,
-                    product=PRODUCT.model,
-                    profile="idevid",
-                    quantity=ORDER.quantity,
-                    serial_format=ORDER.serial,
-                    first_number=ORDER.first,
-                )
-            )
-            yield Line(manifest, token, clock, signer, authority)
+            orders = await open_signed(manifest, quantity=5, station_id=7)
+            yield Line(manifest, token, clock, signer, authority=authority, orders=orders)
         token.release()
 
 
@@ -198,6 +190,7 @@ async def test_two_issuers_take_turns_and_each_board_gets_the_chain_of_its_own(l
             ORDER,
             station_id=7,
             issuers=Issuers([Issuer(line.shop.authority), Issuer(other)]),
+            orders=line.shop.orders,
         )
         boards = [ScriptedBoard(hardware_id=f"0{number}") for number in range(4)]
         for board in boards:

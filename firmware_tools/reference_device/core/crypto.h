@@ -31,6 +31,29 @@ bool crypto_key_is_whole(const struct crypto_key *key);
 bool crypto_sign(const struct crypto_key *key, const uint8_t digest[CRYPTO_SHA256], uint8_t *der, size_t *size);
 /* CertificationRequest (RFC 2986) in DER; its subject is CN=`name`. The same input gives the same bytes. */
 bool crypto_csr(const struct crypto_key *key, const char *name, uint8_t to[CRYPTO_CSR_MAX], size_t *size);
+/* What a CSR asks for. */
+enum crypto_attribute_type {
+    CRYPTO_CN,
+    CRYPTO_ORGANISATION,
+    CRYPTO_UNIT,
+    CRYPTO_COUNTRY,
+    CRYPTO_LOCALITY,
+    CRYPTO_STATE,
+    CRYPTO_SERIAL_NUMBER,
+};
+struct crypto_attribute {
+    enum crypto_attribute_type type;
+    const char *value;
+    size_t size;
+};
+struct crypto_wish {
+    const struct crypto_attribute *subject;
+    size_t attributes;
+    unsigned key_usage;   /* 16 bits, digitalSignature the highest; 0: not asked for */
+    bool null_parameters; /* NULL in the signature algorithm, as old devices write it and RFC 5758 3.2 forbids it */
+};
+bool crypto_request(const struct crypto_key *key, const struct crypto_wish *wish, uint8_t *to, size_t room,
+                    size_t *size);
 /* SubjectPublicKeyInfo (RFC 5480) in DER. */
 void crypto_spki(const uint8_t point[CRYPTO_POINT], uint8_t to[CRYPTO_SPKI]);
 /* Certificates in DER, leaf first, one after the other: is the leaf for this key, and each signed by the next one?

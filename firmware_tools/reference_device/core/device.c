@@ -15,6 +15,7 @@ static uint8_t response[FRAMING_MESSAGE_MAX];
 static bool reset_wanted;
 static size_t line_max = FRAMING_LINE_MAX;
 static device_observer *observer;
+static const struct persona *persona;
 
 void device_set_line(size_t characters)
 {
@@ -24,6 +25,16 @@ void device_set_line(size_t characters)
 void device_observe(device_observer *wanted)
 {
     observer = wanted;
+}
+
+void device_speak(const struct persona *wanted)
+{
+    persona = wanted;
+}
+
+bool device_resets(void)
+{
+    return reset_wanted;
 }
 
 void device_reset_later(void)
@@ -47,6 +58,9 @@ bool device_boot(void)
         port_log("*** reference-device: hardware failure ***");
         return false;
     }
+    if (persona != NULL) {
+        return persona->boot();
+    }
     log_boot();
     return true;
 }
@@ -65,16 +79,28 @@ static void answer(const uint8_t *message, size_t size)
     }
 }
 
+static void reset_if_wanted(void)
+{
+    if (reset_wanted) {
+        reset_wanted = false;
+        port_reset();
+    }
+}
+
 void device_receive(const uint8_t *bytes, size_t size)
 {
+    if (persona != NULL) {
+        persona->receive(bytes, size);
+        reset_if_wanted();
+        return;
+    }
     const uint8_t *message;
     size_t message_size;
     for (size_t i = 0; i < size; i++) {
         if (framing_take(&framing, bytes[i], &message, &message_size)) {
             answer(message, message_size);
             if (reset_wanted) {
-                reset_wanted = false;
-                port_reset();
+                reset_if_wanted();
                 return; /* what came behind the reset is lost, as on a board */
             }
         }

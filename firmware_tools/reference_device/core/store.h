@@ -19,7 +19,7 @@
 
 enum { STORE_HALF = 16384 };
 
-enum store_type { STORE_KEY = 1, STORE_CHAIN = 2, STORE_LOCKS = 3, STORE_IMAGE = 4, STORE_TYPES = 8 };
+enum store_type { STORE_KEY = 1, STORE_CHAIN = 2, STORE_LOCKS = 3, STORE_IMAGE = 4, STORE_VAULT = 5, STORE_TYPES = 8 };
 
 /* Find out what the flash holds. False: it can't be read. */
 bool store_open(void);

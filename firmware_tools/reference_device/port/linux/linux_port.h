@@ -9,6 +9,9 @@
 /* Print "reference-device: <message>[: <reason of errno>]" on stderr and exit with 1. */
 void fail(const char *message, bool with_errno) __attribute__((noreturn));
 
+/* main.c: called before bytes leave the UART; may cut the power, and then does not return. */
+void before_send(void);
+
 /* flash.c: the flash is DIR/flash.bin, mode 0600, held by flock. The private key stands in it in plain. */
 void flash_open(const char *directory);
 /* Cut the power in the middle of operation `operation` (1: the first program or erase) after `torn` of its bytes;

@@ -10,9 +10,11 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include "../../core/credentials.h"
 #include "../../core/device.h"
 #include "../../core/framing.h"
 #include "../../core/port.h"
+#include "../../persona/personas.h"
 #include "linux_port.h"
 
 static const char usage[] =
@@ -23,6 +25,7 @@ static const char usage[] =
     "  --storage DIR          folder of the board's flash, made if missing (DIR/flash.bin, mode 0600)\n"
     "  --hardware-id ID       1 to 64 of [0-9A-Za-z._:-]\n"
     "  --model MODEL          product model, 1 to 32 printable characters (default: reference-device)\n"
+    "  --persona NAME         speak another language than SMP: nrf91, nrf91-shell, nrf91-old, zephyr-shell, zephyr-shell-noisy, home-made\n"
     "  --fd N                 the UART is this file descriptor: pty master, socket, tty; is set non-blocking\n"
     "  --pty LINK             make a pseudo-terminal; LINK becomes a symbolic link to its tty\n"
     "  --line N               characters in a line that is sent: 127 (default) as SMP has it, up to 4096\n"
@@ -31,6 +34,8 @@ static const char usage[] =
     "  --die-with-parent      end when the thread that started it ends\n"
     "  --die-after-writes N   cut the power in the middle of the Nth flash operation from start\n"
     "  --torn K               ... after K of its bytes (default: half of them)\n"
+    "  --die-in-state K       cut the power once the board has come to state K (1 keyed, 2 provisioned, 3 locked),\n"
+    "                         before it says so; a board that starts in K or beyond lives\n"
     "\n"
     "Example: reference-device --storage /tmp/board1 --hardware-id 0001 --pty /tmp/board\n";
 
@@ -43,6 +48,8 @@ static struct {
     bool quiet;
 } options = {.model = "reference-device", .fd = -1};
 
+static long die_in_state;
+static bool mortal; /* it has not been in that state yet */
 static bool debug_closed;
 static bool restart;
 
@@ -83,6 +90,16 @@ void port_reset(void)
     restart = true;
 }
 
+void before_send(void)
+{
+    if (mortal && (long)credentials_state() >= die_in_state) {
+        (void)kill(getpid(), SIGKILL);
+        for (;;) {
+            pause();
+        }
+    }
+}
+
 void port_log(const char *text)
 {
     if (!options.quiet) {
@@ -121,6 +138,16 @@ static void check_text(const char *name, const char *text, size_t most, const ch
     }
 }
 
+static void speak(const char *name)
+{
+    const struct persona *persona = persona_named(name);
+    if (persona == NULL) {
+        fprintf(stderr, "reference-device: there is no persona '%s'; --help names them\n", name);
+        exit(2);
+    }
+    device_speak(persona);
+}
+
 static void die_with_parent(void)
 {
     pid_t parent = getppid();
@@ -131,12 +158,13 @@ static void die_with_parent(void)
 
 static void parse(int count, char **arguments)
 {
-    enum { STORAGE = 1, HARDWARE_ID, MODEL, FD, PTY, LINE, QUIET, TRACE, DIE_WITH_PARENT, DIE_AFTER_WRITES, TORN,
-           HELP };
+    enum { STORAGE = 1, HARDWARE_ID, MODEL, PERSONA, FD, PTY, LINE, QUIET, TRACE, DIE_WITH_PARENT, DIE_AFTER_WRITES,
+           TORN, DIE_IN_STATE, HELP };
     static const struct option known[] = {
         {"storage", required_argument, NULL, STORAGE},
         {"hardware-id", required_argument, NULL, HARDWARE_ID},
         {"model", required_argument, NULL, MODEL},
+        {"persona", required_argument, NULL, PERSONA},
         {"fd", required_argument, NULL, FD},
         {"pty", required_argument, NULL, PTY},
         {"line", required_argument, NULL, LINE},
@@ -145,6 +173,7 @@ static void parse(int count, char **arguments)
         {"die-with-parent", no_argument, NULL, DIE_WITH_PARENT},
         {"die-after-writes", required_argument, NULL, DIE_AFTER_WRITES},
         {"torn", required_argument, NULL, TORN},
+        {"die-in-state", required_argument, NULL, DIE_IN_STATE},
         {"help", no_argument, NULL, HELP},
         {NULL, 0, NULL, 0},
     };
@@ -164,6 +193,9 @@ static void parse(int count, char **arguments)
         case MODEL:
             check_text("model", optarg, 32, NULL);
             options.model = optarg;
+            break;
+        case PERSONA:
+            speak(optarg);
             break;
         case FD:
             options.fd = number("fd", optarg, 0, most);
@@ -188,6 +220,9 @@ static void parse(int count, char **arguments)
             break;
         case TORN:
             torn = number("torn", optarg, 0, most);
+            break;
+        case DIE_IN_STATE:
+            die_in_state = number("die-in-state", optarg, STATE_KEYED, STATE_LOCKED);
             break;
         case HELP:
             (void)fputs(usage, stdout);
@@ -226,6 +261,7 @@ int main(int count, char **arguments)
     if (!device_boot()) {
         fail("the board can't boot from this storage", false);
     }
+    mortal = die_in_state > 0 && (long)credentials_state() < die_in_state;
     trace_start();
     for (;;) {
         unsigned char bytes[4096];

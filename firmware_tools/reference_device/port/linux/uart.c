@@ -104,6 +104,7 @@ long uart_read(unsigned char *to, size_t size)
 void port_uart_flush(void)
 {
     const uint8_t *from = out;
+    before_send();
     while (out_size > 0) {
         ssize_t sent = write(uart, from, out_size);
         if (sent > 0) {

@@ -1,0 +1,395 @@
+"""The driver of Nordic's cellular modems (nRF9131, nRF9151, nRF9161), which speak AT commands.
+
+Read ``nordic_at_wire`` for how a command goes over the wire, ``nordic_at_statement`` for what a modem signs, and
+``docs/drivers.md`` for both in the words of a line engineer. One unit is, at best, this row of commands:
+
+==========  =======================================================================================================
+verb        commands
+==========  =======================================================================================================
+identify    ``%ATTESTTOKEN="nonce"``, ``%DEVICEUUID``, ``%ATTESTTOKEN="nonce"``, ``+CGMM``, ``+CGMR``, ``%SHORTSWVER``,
+            ``+CGSN``, ``%CMNG=1,tag``
+make_key    ``+CFUN=4``, ``%CMNG=1,tag``, what is there is deleted, ``%KEYGEN=tag,2,0``, ``%CMNG=1,tag``
+install     ``+CFUN=4``, ``%CMNG=0,tag,1,"PEM"``, ``%CMNG=1,tag``
+read_back   ``%CMNG=1,tag``
+attest      ``%ATTESTTOKEN="nonce"``, ``%CMNG=1,tag``
+==========  =======================================================================================================
+
+The hardware id is the device UUID and not the IMEI, since the modem *signs* the UUID, with each key it makes and each
+token it gives, and an IMEI is a text. It is also what nRF Cloud calls the device. The IMEI goes on record beside it.
+
+What such a modem can't do, and what stands in its place:
+
+- It makes a key once (+CME ERROR: 519). ``make_key`` therefore deletes the key of an attempt before, with its
+  certificate, and the line voids that certificate.
+- It does not hand certificates out, but tells the SHA-256 of what was written (``COMPARE``). It is written as PEM, leaf
+  first, then the rest of the chain, all in the one place of the client certificate.
+- It signs nothing with the new key (``ATTEST``). When the key is made, its identity key signs that this key was made in
+  this modem and this tag. Before the unit passes, the same identity key signs a fresh challenge, and the modem's list
+  shows the same key and the certificate that was written.
+- It closes nothing: there are no locks.
+"""
+
+import re
+import secrets
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from firmware_tools.provisioning_group import MAX_CSR
+from station.devices import Attestation, Capability, DeviceState, Identity, Locks
+from station.devices.nordic_at_statement import (
+    NONCE_SIZE,
+    TEXT,
+    IdentityKey,
+    IdentityStatement,
+    KeyStatement,
+    Statement,
+    StatementRefused,
+)
+from station.devices.nordic_at_wire import AtWire
+from station.errors import DeviceError, Garbled
+from station.ports.link import Link
+
+SEC_TAG: Final = 16842753
+"""Where nRF Cloud's libraries look for their credentials."""
+
+INTRODUCTIONS: Final = 3
+"""How often a modem may say who it is until it has said the same thing twice."""
+
+CLIENT_CERTIFICATE: Final = 1
+CLIENT_KEY: Final = 2
+
+_UUID: Final = re.compile(r"%DEVICEUUID: ([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})")
+_MODEL: Final = re.compile(r"(nRF[0-9A-Za-z][ -~]{0,28})")
+_FIRMWARE: Final = re.compile(r"(mfw[ -~]{1,29})")
+_SHORT: Final = re.compile(r"%SHORTSWVER: [ -~]{0,20}?(\d{1,3}\.\d{1,3}\.\d{1,3})[ -~]{0,20}")
+_IMEI: Final = re.compile(r"(\d{15})")
+_ENTRY: Final = re.compile(r'%CMNG: (\d{1,10}),(\d{1,3})(?:,"([0-9A-Fa-f]{64})")?')
+_KEY: Final = re.compile(rf'%KEYGEN: "({TEXT})"')
+_TOKEN: Final = re.compile(rf'%ATTESTTOKEN: "({TEXT})"')
+
+
+@dataclass(frozen=True, slots=True)
+class AtTimeouts:
+    """Seconds that a command waits, beside the time on the wire."""
+
+    query: tuple[float, ...] = (1.0, 1.0, 1.5, 2.0)
+    """Each try of what may be asked again."""
+    offline: float = 15.0
+    """Taking leave of a network may take that long."""
+    write: float = 10.0
+    """Writing and deleting a credential."""
+    keygen: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Self:
+    """What a modem says of itself once."""
+
+    uuid: bytes
+    model: str
+    firmware: str
+    build: bytes
+    imei: str
+
+
+class NordicAtDriver:
+    """One modem over one link; a ``Driver`` that is ``Comparing`` and ``Attesting``."""
+
+    capabilities = Capability.MAKE_KEY | Capability.COMPARE | Capability.ATTEST
+
+    def __init__(self, link: Link, *, sec_tag: int = SEC_TAG, timeouts: AtTimeouts | None = None) -> None:
+        """Drive the modem at the other end of an open link; the caller closes it.
+
+        Args:
+            link: plain AT, or a Zephyr shell with the command ``at``.
+            sec_tag: where key and certificate go, 0 to 2147483647.
+            timeouts: other patience.
+        """
+        self._timeouts = timeouts or AtTimeouts()
+        self._wire = AtWire(link, self._timeouts.query, self._meet)
+        self._tag = sec_tag
+        self._met: IdentityStatement | None = None
+        self._key = IdentityKey()
+        self._self: _Self | None = None
+        self._may_change = False
+        self._made: str | None = None
+        """Digest that the modem lists for the key it made."""
+        self._statement: Mapping[str, str] = {}
+
+    @property
+    def key_statement(self) -> Mapping[str, str]:
+        """See ``Attesting.key_statement``."""
+        return self._statement
+
+    @property
+    def disturbances(self) -> int:
+        """See ``Driver.disturbances``."""
+        return self._wire.disturbances
+
+    async def identify(self) -> Identity:
+        """See ``Driver.identify``.
+
+        Raises:
+            DeviceError: ``device.identity_differs``: the token and the commands name different modems.
+        """
+        self._may_change = True
+        try:
+            me = await self._introduced()
+        finally:
+            self._may_change = False
+        entries = await self._list()
+        certificate = entries.get(CLIENT_CERTIFICATE)
+        return Identity(
+            hardware_id=str(uuid.UUID(bytes=me.uuid)),
+            model=me.model,
+            firmware_version=me.firmware,
+            # a modem tells no digest of its firmware, but a UUID of the build, signed
+            firmware_sha256=sha256(me.build).digest(),
+            state=_state(entries),
+            leaf_sha256=None,
+            kept_sha256=None if certificate is None else bytes.fromhex(certificate),
+            remarks={"imei": me.imei, "firmware_uuid": str(uuid.UUID(bytes=me.build))},
+        )
+
+    async def make_key(self) -> bytes:
+        """See ``Driver.make_key``. What may have been the wire's fault gets a second try, with a new key.
+
+        Raises:
+            StatementRefused: ``device.statement_digest``, ``device.statement_signature`` or
+                ``device.statement_content``: the modem's statement is not about this CSR, not by this modem, or about
+                another tag.
+        """
+        try:
+            return await self._new_key()
+        except StatementRefused:
+            return await self._new_key()
+
+    async def _new_key(self) -> bytes:
+        await self._offline()
+        entries = await self._list()
+        for kind in (CLIENT_CERTIFICATE, CLIENT_KEY):  # the certificate first: never one without its key
+            if kind in entries:
+                await self._delete(kind)
+        self._statement, self._made = {}, None
+        (match,) = await self._wire.do(f"AT%KEYGEN={self._tag},2,0", _KEY, seconds=self._timeouts.keygen)
+        statement = Statement.parse(match[1])
+        stated = KeyStatement.of(statement)
+        if len(statement.body) > MAX_CSR:
+            raise Garbled(f"a CSR of {len(statement.body)} bytes; at most {MAX_CSR}")
+        self._key.check(statement)
+        if stated.csr_sha256 != sha256(statement.body).digest():
+            raise StatementRefused(
+                statement, "is about another CSR than the one it came with", code="device.statement_digest"
+            )
+        if stated.uuid != self._expected.uuid or stated.sec_tag != self._tag:
+            raise StatementRefused(
+                statement,
+                f"is about tag {stated.sec_tag} of modem {stated.uuid.hex()}",
+                code="device.statement_content",
+            )
+        self._made = (await self._list(CLIENT_KEY)).get(CLIENT_KEY)
+        if self._made is None:
+            raise DeviceError("the modem made a key and does not list it", code="device.key_missing")
+        self._statement = {
+            "statement": statement.payload.hex(),
+            "signature": statement.signature.hex(),
+            "identity_key": self._key.spki.hex(),
+        }
+        return statement.body
+
+    async def install(self, chain: Sequence[bytes]) -> None:
+        """See ``Driver.install``; what was written is compared at once, and written once more if it differs.
+
+        Raises:
+            DeviceError: ``device.chain_differs``, or what the modem refuses with.
+        """
+        await self._offline()
+        for _ in range(2):
+            if CLIENT_CERTIFICATE in await self._list(CLIENT_CERTIFICATE):
+                await self._delete(CLIENT_CERTIFICATE)
+            command = f'AT%CMNG=0,{self._tag},{CLIENT_CERTIFICATE},"{_pem(chain)}"'
+            await self._wire.do(command, seconds=self._timeouts.write)
+            listed = (await self._list(CLIENT_CERTIFICATE)).get(CLIENT_CERTIFICATE)
+            if listed is not None and bytes.fromhex(listed) in self.kept(chain):
+                return
+        raise _differs(chain, listed)
+
+    def kept(self, chain: Sequence[bytes]) -> frozenset[bytes]:
+        """See ``Comparing.kept``: with the line ends that we write, and as a host that strips CR leaves them."""
+        text = _pem(chain)
+        return frozenset(sha256(form.encode()).digest() for form in (text, text.replace("\r", "")))
+
+    async def read_back(self, chain: Sequence[bytes] | None) -> bytes:
+        """See ``Driver.read_back``.
+
+        Raises:
+            DeviceError: ``device.chain_differs``: it tells another digest; ``device.certificate_unknown``: nobody here
+                knows what it should be.
+        """
+        if chain is None:
+            raise DeviceError(
+                "a modem hands no certificate out, and the chain behind this one is not known here",
+                code="device.certificate_unknown",
+                operator="Give this board to the line engineer.",
+            )
+        listed = (await self._list(CLIENT_CERTIFICATE)).get(CLIENT_CERTIFICATE)
+        if listed is None or bytes.fromhex(listed) not in self.kept(chain):
+            raise _differs(chain, listed)
+        return chain[0]
+
+    async def prove(self, challenge: bytes) -> tuple[bytes, bytes]:
+        """Refuse: there is no such command.
+
+        Raises:
+            DeviceError: ``device.cant_prove``.
+        """
+        raise DeviceError(
+            f"a modem signs no challenge of {len(challenge)} bytes with its client key", code="device.cant_prove"
+        )
+
+    async def attest(self, nonce: bytes) -> Attestation:
+        """See ``Attesting.attest``."""
+        try:
+            statement = await self._token(nonce)
+        except StatementRefused:  # it may have been the wire's fault
+            statement = await self._token(nonce)
+        entries = await self._list()
+        if CLIENT_CERTIFICATE not in entries or CLIENT_KEY not in entries:
+            raise DeviceError("the modem lists no key or no certificate", code="device.key_missing")
+        if self._made not in (None, entries[CLIENT_KEY]):
+            raise DeviceError(
+                "the modem lists another key than the one it made its statement about",
+                code="device.key_replaced",
+                expected=self._made,
+                got=entries[CLIENT_KEY],
+            )
+        return Attestation(statement.message, statement.signature, self._key.spki)
+
+    async def _token(self, nonce: bytes) -> Statement:
+        """Return a checked token over a nonce."""
+        (match,) = await self._wire.query(f'AT%ATTESTTOKEN="{nonce.hex()}"', _TOKEN)
+        statement = Statement.parse(match[1])
+        self._key.check(statement)
+        stated = IdentityStatement.of(statement)
+        if stated.nonce != nonce or stated != replace(self._expected, nonce=nonce):
+            raise StatementRefused(
+                statement, "is over another challenge, or about another modem", code="device.statement_content"
+            )
+        return statement
+
+    async def lock(self, locks: Locks) -> None:
+        """Refuse: a modem closes nothing.
+
+        Raises:
+            DeviceError: ``device.cant_lock``.
+        """
+        raise DeviceError(f"a modem has nothing to close ({locks.name})", code="device.cant_lock")
+
+    async def lock_state(self) -> Locks:
+        """See ``Driver.lock_state``: never anything."""
+        return Locks.NONE
+
+    # Who is there.
+
+    def _meet(self, statement: Statement) -> None:
+        """Take a token that brought the wire into step."""
+        met = IdentityStatement.of(statement)
+        is_new = self._met is None or (met.uuid != self._met.uuid and self._may_change)
+        if is_new or not self._key.is_learned:  # of two that disagree before that, either may be the harmed one
+            self._met, self._key, self._self = met, IdentityKey(), None
+            self._made, self._statement = None, {}
+        self._key.check(statement)
+        if met.uuid != self._expected.uuid:
+            raise DeviceError(
+                "another modem answers than the one that was asked before",
+                code="device.swapped",
+                operator="The board was changed too early. Put both boards in again, one after the other.",
+                expected=self._expected.uuid,
+                got=met.uuid,
+            )
+
+    @property
+    def _expected(self) -> IdentityStatement:
+        assert self._met is not None  # noqa: S101  # every exchange begins with a token
+        return self._met
+
+    async def _introduced(self) -> _Self:
+        """Return what the modem says of itself; one that was asked before is only asked whether it is still there."""
+        (match,) = await self._wire.query("AT%DEVICEUUID", _UUID)
+        for _ in range(INTRODUCTIONS):
+            said = uuid.UUID(match[1]).bytes
+            if self._self is not None and self._self.uuid == said:
+                return self._self
+            try:
+                if said == self._expected.uuid:
+                    self._self = await self._ask_all()
+                    return self._self
+            except StatementRefused:
+                pass  # the first token or the second one was harmed
+            self._wire.forget()  # another board, or a harmed answer: it has to introduce itself
+            (match,) = await self._wire.query("AT%DEVICEUUID", _UUID)
+        raise DeviceError(
+            "the modem names another UUID than its signed tokens, or signs each of them with another key",
+            code="device.identity_differs",
+            expected=self._expected.uuid,
+            got=said,
+        )
+
+    async def _ask_all(self) -> _Self:
+        await self._token(secrets.token_bytes(NONCE_SIZE))  # the second one: it confirms all that the first one says
+        (model,) = await self._wire.query("AT+CGMM", _MODEL)
+        (firmware,) = await self._wire.query("AT+CGMR", _FIRMWARE)
+        (short,) = await self._wire.query("AT%SHORTSWVER", _SHORT)
+        if short[1] not in firmware[1]:  # nothing else tells a harmed letter in it
+            raise Garbled(f"firmware {firmware[1]!r} by one command, {short[1]!r} by the other")
+        (imei,) = await self._wire.query("AT+CGSN", _IMEI)
+        if not _is_imei(imei[1]):
+            raise Garbled(f"{imei[1]} is no IMEI: its check digit is wrong")
+        return _Self(self._expected.uuid, model[1], firmware[1], self._expected.firmware, imei[1])
+
+    # Credentials.
+
+    async def _offline(self) -> None:
+        await self._wire.do("AT+CFUN=4", seconds=self._timeouts.offline)
+
+    async def _list(self, kind: int | None = None) -> dict[int, str]:
+        """Return the digests (hex) of what stands in our tag, by type; of one type, to spare the wire, or of all."""
+        command = f"AT%CMNG=1,{self._tag}" if kind is None else f"AT%CMNG=1,{self._tag},{kind}"
+        matches = await self._wire.query(command, _ENTRY, count=None)
+        return {int(match[2]): match[3] or "" for match in matches if int(match[1]) == self._tag}
+
+    async def _delete(self, kind: int) -> None:
+        await self._wire.do(f"AT%CMNG=3,{self._tag},{kind}", seconds=self._timeouts.write)
+
+
+def _state(entries: Mapping[int, str]) -> DeviceState:
+    if CLIENT_KEY not in entries:
+        return DeviceState.BLANK
+    return DeviceState.PROVISIONED if CLIENT_CERTIFICATE in entries else DeviceState.KEYED
+
+
+def _pem(chain: Sequence[bytes]) -> str:
+    """Return certificates as the modem takes them: PEM, one after the other, lines ending with CR LF."""
+    blocks = [x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM).decode() for der in chain]
+    return "".join(blocks).replace("\n", "\r\n")
+
+
+def _is_imei(digits: str) -> bool:
+    """Check the last digit (3GPP TS 23.003 6.2.1, Luhn)."""
+    doubled = (int(digit) * (1 + index % 2) for index, digit in enumerate(digits))
+    return sum(number // 10 + number % 10 for number in doubled) % 10 == 0
+
+
+def _differs(chain: Sequence[bytes], listed: str | None) -> DeviceError:
+    return DeviceError(
+        "the modem's digest of its certificate is not that of the chain it was given",
+        code="device.chain_differs",
+        expected=sha256(_pem(chain).encode()).hexdigest(),
+        got=listed or "none",
+    )

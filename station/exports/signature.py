@@ -1,0 +1,196 @@
+"""The export key, and what it signs: statements about parcels, and the objects of a JWS manifest.
+
+Detached JWS and not CMS: every language that a cloud team writes has a JWS library that verifies it in three lines, and
+ES256 is the one algorithm in it, so nothing is negotiated (RFC 7515 appendix F, RFC 7518 3.4). ``export.jws`` holds the
+compact serialization with the payload left out; the payload is ``export.json``, byte by byte.
+
+The key is of its own: P-256, born in the token of ``[ca]``, never to leave it, found by its public half in
+``export.pem`` beside the CA's certificate. It signs nothing that begins like a certificate: a signing input begins with
+base64url.
+"""
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, Protocol
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
+from pkcs11.constants import Attribute, ObjectClass
+from pkcs11.mechanisms import KeyType
+
+from hsm import EcTokenKey, KeyFamily, KeyKind, Signer, find_key, generate_key
+from hsm.ceremony.files import write_new
+from hsm.key_rules import objects, public_key
+from hsm.keys import Signing
+from hsm.token import Session
+from station.exports.target import ExportError
+
+KEY_FILE: Final = "export.pem"
+KEY_LABEL: Final = "export"
+
+_COORDINATE: Final = 32
+
+
+class Seal(Protocol):
+    """What signs an export."""
+
+    @property
+    def kid(self) -> str:
+        """The key's id: its JWK thumbprint (RFC 7638)."""
+
+    def sign(self, messages: Sequence[bytes]) -> list[bytes]:
+        """Sign messages; return r and s of each, 64 octets."""
+
+
+class TokenSeal:
+    """The export key in its token."""
+
+    def __init__(self, key: EcTokenKey) -> None:
+        self._key = key
+        self.kid = thumbprint(key.public_key())
+
+    def sign(self, messages: Sequence[bytes]) -> list[bytes]:
+        """Sign messages, several under way at once; each signature is verified before it is returned.
+
+        Raises:
+            TokenError: the token refused.
+            ExportError: what it returned does not verify.
+        """
+
+        async def run() -> list[bytes]:
+            return await asyncio.gather(*(self._key.sign_message(message) for message in messages))
+
+        public = self._key.public_key()
+        signatures = asyncio.run(run())
+        try:
+            for message, signature in zip(messages, signatures, strict=True):
+                public.verify(signature, message, ec.ECDSA(hashes.SHA256()))
+        except InvalidSignature:
+            raise ExportError("the token returned a signature that does not verify", code="export.signature") from None
+        return [_raw(signature) for signature in signatures]
+
+
+def make_export_key(signer: Signer, path: Path) -> ec.EllipticCurvePublicKey:
+    """Make the export key in a token, or find it there, and write its public half. Blocks.
+
+    Args:
+        signer: opened ``writable``.
+        path: of the new file; what is there is never overwritten.
+
+    Raises:
+        HsmError: the token can't make it, or holds a key of this label that breaks a rule.
+        ExportError: the file is there, or can't be written.
+    """
+    if path.exists():
+        raise ExportError(f"{path} is there already, and is never overwritten: move it away first")
+
+    def held(session: Session) -> ec.EllipticCurvePublicKey | None:
+        wanted = {Attribute.CLASS: ObjectClass.PUBLIC_KEY, Attribute.KEY_TYPE: KeyType.EC, Attribute.LABEL: KEY_LABEL}
+        for found in objects(session, wanted):
+            return _checked(public_key(found, KeyFamily.P256))
+        return None
+
+    public = signer.call_blocking(held)
+    if public is None:
+        public = _checked(generate_key(signer, KeyKind.P256, KEY_LABEL).public_key())
+    find_key(signer, public)
+    try:
+        write_new(path, public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    except OSError as error:
+        raise ExportError(
+            f"{path}: can't be written ({error.strerror}); try again: the key stays in the token"
+        ) from error
+    return public
+
+
+def open_seal(signer: Signing, path: Path) -> TokenSeal:
+    """Find the export key in a token. Blocks.
+
+    Raises:
+        HsmError: the token does not hold it.
+        ExportError: the file can't be read.
+    """
+    key = find_key(signer, read_export_key(path))
+    assert isinstance(key, EcTokenKey)  # noqa: S101 - found by a public key on P-256
+    return TokenSeal(key)
+
+
+def read_export_key(path: Path) -> ec.EllipticCurvePublicKey:
+    """Read the public half of an export key.
+
+    Raises:
+        ExportError: the file can't be read, or holds something else.
+    """
+    try:
+        return _checked(load_pem_public_key(path.read_bytes()))
+    except OSError as error:
+        raise ExportError(f"{path}: can't be read ({error.strerror}); check the path", code="export.key") from error
+    except ValueError as error:
+        raise ExportError(
+            f"{path}: not a public key on P-256 (PEM); 'station manifest export-key' writes one", code="export.key"
+        ) from error
+
+
+def detached(seal: Seal, payload: bytes) -> str:
+    """Return a JWS over a payload, in compact form, without the payload."""
+    protected = base64url(json.dumps({"alg": "ES256", "kid": seal.kid}, separators=(",", ":")).encode())
+    (signature,) = seal.sign([f"{protected}.{base64url(payload)}".encode()])
+    return f"{protected}..{base64url(signature)}\n"
+
+
+def is_signed(jws: str, payload: bytes, key: ec.EllipticCurvePublicKey) -> bool:
+    """Tell whether a key made a detached JWS over a payload."""
+    parts = jws.strip().split(".")
+    try:
+        protected, empty, signature = parts
+        header = json.loads(_decoded(protected))
+        value = _decoded(signature)
+    except (ValueError, binascii.Error):
+        return False
+    if empty or not isinstance(header, dict) or header.get("alg") != "ES256" or {"crit", "b64"} & header.keys():
+        return False
+    if len(value) != 2 * _COORDINATE:
+        return False
+    halves = [int.from_bytes(half) for half in (value[:_COORDINATE], value[_COORDINATE:])]
+    try:
+        key.verify(
+            encode_dss_signature(*halves), f"{protected}.{base64url(payload)}".encode(), ec.ECDSA(hashes.SHA256())
+        )
+    except InvalidSignature:
+        return False
+    return True
+
+
+def thumbprint(key: ec.EllipticCurvePublicKey) -> str:
+    """Return the JWK thumbprint of a key on P-256 (RFC 7638 3.2)."""
+    numbers = key.public_numbers()
+    x, y = (base64url(number.to_bytes(_COORDINATE)) for number in (numbers.x, numbers.y))
+    return base64url(hashlib.sha256(f'{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}'.encode()).digest())
+
+
+def base64url(octets: bytes) -> str:
+    """Return base64url without padding (RFC 7515 2)."""
+    return base64.urlsafe_b64encode(octets).rstrip(b"=").decode()
+
+
+def _decoded(text: str) -> bytes:
+    return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+
+
+def _raw(signature: bytes) -> bytes:
+    r, s = decode_dss_signature(signature)
+    return r.to_bytes(_COORDINATE) + s.to_bytes(_COORDINATE)
+
+
+def _checked(key: object) -> ec.EllipticCurvePublicKey:
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise ValueError("not a key on P-256")  # noqa: TRY004 - the file holds something else
+    return key

@@ -1,0 +1,250 @@
+"""What is done to the rows of orders: one function an operation, each inside a transaction of the writer."""
+
+import sqlite3
+from typing import Final
+
+from hsm.durable import Row
+from station.errors import ManifestError, printable
+from station.manifest.errors import OrderDiffers, OrderExhausted, RowRefused
+from station.manifest.rows import OrderSeal, OrderTerms
+from station.numbering import CheckScheme
+
+ORDER_COLUMNS: Final = (
+    "production_order.name, production_order.product, production_order.profile, production_order.quantity, "
+    "production_order.serial_format, production_order.first_number, production_order.check_scheme, "
+    "production_order.mac_first, production_order.scrap_allowance, production_order.uid, production_order.jws, "
+    "production_order.payload_sha256, production_order.station_id, production_order.not_before, "
+    "production_order.not_after"
+)
+ORDER_WIDTH: Final = ORDER_COLUMNS.count(",") + 1
+
+_TERMS: Final = {
+    "product": "the product",
+    "profile": "the profile",
+    "quantity": "the quantity",
+    "serial_format": "the serial format",
+    "first_number": "the first number",
+    "check": "the check scheme",
+    "mac_first": "the first MAC address",
+    "scrap_allowance": "the scrap allowance",
+}
+_SEALED: Final = {
+    "uid": "the order's id",
+    "payload_sha256": "the signed payload",
+    "station_id": "the station",
+    "not_before": "the begin of its window",
+    "not_after": "the end of its window",
+}
+
+_FOUND: Final = (
+    f"SELECT id, closed_at, reserved, returned, {ORDER_COLUMNS} FROM production_order "  # noqa: S608 - our own columns
+    "WHERE name = ?"
+)
+
+
+def terms_of(row: Row) -> OrderTerms:
+    """Parse a row of ``ORDER_COLUMNS``."""
+    seal = None if row[9] is None else OrderSeal(*row[9:ORDER_WIDTH])
+    return OrderTerms(*(*row[:6], CheckScheme(row[6]), *row[7:9], seal))
+
+
+def differences(stored: OrderTerms, wanted: OrderTerms) -> list[str]:
+    """Say where two versions of an order differ; the JWS itself aside, which may be spelled in several ways."""
+    found = [
+        f"{said} is {getattr(stored, name)!r} there and {getattr(wanted, name)!r} here"
+        for name, said in _TERMS.items()
+        if getattr(stored, name) != getattr(wanted, name)
+    ]
+    if stored.seal is None or wanted.seal is None:
+        return found + (["only one of the two is signed"] if stored.seal is not wanted.seal else [])
+    return found + [
+        f"{said} differs" for name, said in _SEALED.items() if getattr(stored.seal, name) != getattr(wanted.seal, name)
+    ]
+
+
+def open_order(connection: sqlite3.Connection, at: str, *, terms: OrderTerms) -> bool:
+    """Store the order, or find it stored with the same terms; an unsigned one is signed afterwards."""
+    row = connection.execute(_FOUND, (terms.name,)).fetchone()
+    if row is None:
+        _check_uid(connection, terms)
+        seal = terms.seal
+        sealed = (
+            (None,) * 8
+            if seal is None
+            else (
+                *(seal.uid, seal.jws, seal.jws_sha256, seal.payload_sha256, seal.station_id),
+                *(seal.not_before, seal.not_after, at),
+            )
+        )
+        connection.execute(
+            "INSERT INTO production_order (name, product, profile, quantity, serial_format, first_number, "
+            "check_scheme, mac_first, scrap_allowance, opened_at, uid, jws, jws_sha256, payload_sha256, station_id, "
+            "not_before, not_after, signed_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (*_plain(terms), at, *sealed),
+        )
+        return True
+    stored = terms_of(row[4:])
+    if stored.seal is None and terms.seal is not None and _plain(stored)[:7] == _plain(terms)[:7]:
+        _sign(connection, at, row[0], terms, terms.seal)
+        return True
+    if differing := differences(stored, terms):
+        raise OrderDiffers(
+            f"order {terms.name!r} is in the manifest with other terms: {'; '.join(differing)}. "
+            "An order never changes: ask for a new one, with a name of its own",
+            order=terms.name,
+        )
+    return False
+
+
+def _plain(terms: OrderTerms) -> tuple[object, ...]:
+    return (
+        *(terms.name, terms.product, terms.profile, terms.quantity, terms.serial_format, terms.first_number),
+        *(terms.check.value, terms.mac_first, terms.scrap_allowance),
+    )
+
+
+def _check_uid(connection: sqlite3.Connection, terms: OrderTerms) -> None:
+    if terms.seal is None:
+        return
+    row = connection.execute("SELECT name FROM production_order WHERE uid = ?", (terms.seal.uid,)).fetchone()
+    if row is not None:
+        raise OrderDiffers(
+            f"order {terms.name!r} has the id of order {row[0]!r}, which is in the manifest; ask for an order with an "
+            "id of its own",
+            order=terms.name,
+        )
+
+
+def _sign(connection: sqlite3.Connection, at: str, order_id: int, terms: OrderTerms, seal: OrderSeal) -> None:
+    """Bind an order of schema 1, which nobody signed, to its JWS."""
+    connection.execute(
+        "UPDATE production_order SET uid = ?, jws = ?, jws_sha256 = ?, payload_sha256 = ?, station_id = ?, "
+        "not_before = ?, not_after = ?, signed_at = ?, mac_first = ?, scrap_allowance = ? WHERE id = ?",
+        (
+            *(seal.uid, seal.jws, seal.jws_sha256, seal.payload_sha256, seal.station_id, seal.not_before),
+            *(seal.not_after, at, terms.mac_first, terms.scrap_allowance, order_id),
+        ),
+    )
+
+
+def close_order(connection: sqlite3.Connection, at: str, *, name: str, reason: str) -> bool:
+    """Close an order for good; units that hold a serial of it may still be finished."""
+    row = connection.execute("SELECT id, closed_at FROM production_order WHERE name = ?", (name,)).fetchone()
+    if row is None:
+        raise unknown_order(name)
+    if row[1] is not None:
+        return False
+    connection.execute(
+        "UPDATE production_order SET closed_at = ?, closed_reason = ? WHERE id = ?", (at, printable(reason), row[0])
+    )
+    return True
+
+
+def take_desk_serial(
+    connection: sqlite3.Connection, at: str, *, terms: OrderTerms, spki_sha256: bytes, taken: int
+) -> tuple[str, str | None]:
+    """Take a serial for a certificate that the CA's desk issues; a key that has one keeps it."""
+    execute = connection.execute
+    found = execute(
+        "SELECT product_serial, mac, production_order.name FROM desk_serial "
+        "JOIN production_order ON production_order.id = order_id WHERE spki_sha256 = ?",
+        (spki_sha256,),
+    ).fetchone()
+    if found is not None:
+        if found[2] != terms.name:
+            raise RowRefused(
+                f"this key has serial {found[0]} of order {found[2]}; give that order",
+                code="manifest.desk_other_order",
+            )
+        return found[0], found[1]
+    row = execute(_FOUND, (terms.name,)).fetchone()
+    if row is None:
+        raise unknown_order(terms.name)
+    check_may_take(terms_of(row[4:]), terms, at=at, closed_at=row[1], have=row[2] + row[3], taken=taken)
+    check_budget(terms, row[2], f"the request with key {spki_sha256.hex()[:16]}…")
+    number = row[2] + row[3]
+    serial, mac = terms.product_serial(number), terms.mac(number)
+    execute(
+        "INSERT INTO desk_serial (product_serial, order_id, spki_sha256, mac, at) VALUES (?, ?, ?, ?, ?)",
+        (serial, row[0], spki_sha256, mac, at),
+    )
+    return serial, mac
+
+
+def check_may_take(  # noqa: PLR0913  # what is compared, each by name
+    stored: OrderTerms, wanted: OrderTerms, *, at: str, closed_at: str | None, have: int, taken: int
+) -> None:
+    """Refuse to take a new serial from an order whose row is not what was signed, or that is not open now.
+
+    Args:
+        stored: as the row says.
+        wanted: as the verified JWS says.
+        at: the time.
+        closed_at: of the row.
+        have: numbers that the row says were taken.
+        taken: numbers that are known to have been taken; the row can't have fewer.
+
+    Raises:
+        OrderDiffers: the row was changed behind the station's back.
+        RowRefused: closed, before or after its window, or the row forgot what was taken.
+    """
+    check_row(stored, wanted, have, taken)
+    name = wanted.name
+    if closed_at is not None:
+        raise RowRefused(
+            f"order {name} was closed at {closed_at}; run another order",
+            code="manifest.order_closed",
+            operator="This order is closed. Put the board aside and call the line engineer.",
+        )
+    if wanted.seal is not None and not wanted.seal.not_before <= at < wanted.seal.not_after:
+        begun = at >= wanted.seal.not_before
+        when = f"is over since {wanted.seal.not_after}" if begun else f"begins at {wanted.seal.not_before}"
+        raise RowRefused(
+            f"order {name} {when}; it is {at} now: check the clock, or ask for a new order",
+            code="manifest.order_over" if begun else "manifest.order_not_begun",
+            operator="The time of this order is not now. Put the board aside and call the line engineer.",
+        )
+
+
+def check_row(stored: OrderTerms, wanted: OrderTerms, have: int, taken: int) -> None:
+    """Refuse a row that is not what was signed, or that forgot what was taken.
+
+    Raises:
+        OrderDiffers: the row was changed behind the station's back.
+        RowRefused: the row says that fewer numbers were taken than are (``manifest.order_count``).
+    """
+    operator = "The station's records were changed. Stop the line and call the security officer."
+    if differing := differences(stored, wanted):
+        raise OrderDiffers(
+            f"the row of order {wanted.name} is not what was signed: {'; '.join(differing)}. Somebody changed the "
+            "database: keep it as it is, and compare it with its backup",
+            code="manifest.order_edited",
+            operator=operator,
+            order=wanted.name,
+        )
+    if have < taken:
+        raise RowRefused(
+            f"the row of order {wanted.name} says that {have} numbers were taken, and {taken} are. Somebody changed "
+            "the database, or put an older copy into its place: keep it as it is, and compare it with its backup",
+            code="manifest.order_count",
+            operator=operator,
+        )
+
+
+def check_budget(terms: OrderTerms, reserved: int, who: str) -> None:
+    """Refuse one unit too many.
+
+    Raises:
+        OrderExhausted: "number 501 of 500".
+    """
+    if reserved >= terms.quantity:
+        raise OrderExhausted(
+            f"order {terms.name}: {who} would be number {reserved + 1} of {terms.quantity}", order=terms.name
+        )
+
+
+def unknown_order(name: str) -> ManifestError:
+    """Say that there is no such order."""
+    return ManifestError(
+        f"no order {name!r} in the manifest; import it with 'station order import FILE'", code="manifest.order_unknown"
+    )

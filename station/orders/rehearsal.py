@@ -1,0 +1,104 @@
+"""An order for development and rehearsals: signed by a key in a SoftHSM token that plays the OEM's, and imported.
+
+Each step finds what an earlier run, which was killed, has done.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from cryptography.hazmat.primitives import serialization
+
+from hsm import Profile, Signer, TokenUri
+from station.manifest import Manifest
+from station.orders import jws
+from station.orders.importing import Imported, import_order
+from station.orders.payload import write_order
+from station.orders.signing import make_key, named_key, sign_order
+from station.orders.terms import Order, Share
+from station.orders.trust import Trust
+
+ORDER_SUFFIX: Final = ".order.json"
+"""How files of orders end."""
+
+_VALID: Final = timedelta(days=3650)
+_SCRAP: Final = 10
+"""One in so many units may be scrapped and made again."""
+
+STATION_ID: Final = 1
+PROFILE: Final = "idevid"
+PRODUCT: Final = "reference-device"
+
+
+def rehearsal_order(  # noqa: PLR0913 - what takes part, by name
+    directory: Path,
+    name: str,
+    quantity: int,
+    *,
+    oem: TokenUri,
+    issuing: TokenUri,
+    key: Path,
+    environment: Mapping[str, str],
+) -> Imported:
+    """Make an order, sign it, and import it into ``manifest.db`` of a folder. Blocks.
+
+    Args:
+        directory: of the line; gets ``<name>.order.json`` and ``manifest.db``.
+        name: of the order.
+        quantity: units in it.
+        oem: the token with the key for orders.
+        issuing: the token with the issuing key; it gets a note of the order.
+        key: file of the public key; made with the key if it is not there.
+        environment: variables that the module reads.
+
+    Raises:
+        OrderError, ManifestError, HsmError: a part can't be made.
+        OSError: the folder can't be written.
+    """
+    if not key.exists():
+        _make_key(oem, key, environment)
+    file = directory / f"{name}{ORDER_SUFFIX}"
+    if not file.exists():
+        now = datetime.now(UTC).replace(microsecond=0)
+        order = Order(
+            name=name,
+            product=PRODUCT,
+            profile=PROFILE,
+            profile_sha256=Profile.load(PROFILE).sha256,
+            quantity=quantity,
+            stations={STATION_ID: Share(quantity, 1, quantity // _SCRAP)},
+            not_before=now,
+            not_after=now + _VALID,
+            created=now,
+        )
+        text, _ = sign_order(jws.Jws.of(write_order(order)).text(), oem, environment=environment)
+        unfinished = file.with_name(f"{file.name}.new")
+        unfinished.write_text(text)
+        unfinished.replace(file)
+    journal = directory / "ca" / "ca.db"
+    with (
+        Signer.open(issuing, environment=environment, counts=journal.parent / "signatures") as signer,
+        Manifest.open(directory / "manifest.db") as manifest,
+    ):
+        return asyncio.run(
+            import_order(
+                file.read_text(),
+                trust=Trust.load([key]),
+                station_id=STATION_ID,
+                manifest=manifest,
+                signer=signer,
+                journal=journal,
+            )
+        )
+
+
+def _make_key(oem: TokenUri, out: Path, environment: Mapping[str, str]) -> None:
+    with Signer.open(oem, environment=environment) as signer:
+        found = named_key(signer, oem)
+    if found is None:
+        make_key(oem, out, environment=environment)
+        return
+    pem = found.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    out.write_bytes(pem)
