@@ -197,6 +197,8 @@ def read_counts(folder: Path, *, boot_id: str | None = None) -> dict[bytes, Sign
                 continue
             spki_sha256 = bytes.fromhex(path.stem)
             content = path.read_bytes()
+            if not any(content):  # whoever made the file was killed before it counted anything
+                continue
             _check(content, path, spki_sha256)
             signatures, probes, ceiling, lost, programs = _FIELDS.unpack_from(content, _FIELDS_AT)
             if programs and content[_BOOT_AT : _BOOT_AT + _BOOT_SIZE] != _boot_bytes(boot_id):
