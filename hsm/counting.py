@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from hsm.errors import AuditError
+from hsm.files import sync
 from hsm.request import Purpose
 
 BLOCK: Final = 64
@@ -126,12 +127,13 @@ class _CountFile:
         try:
             with self._locked():
                 if os.fstat(self._descriptor).st_size == 0:
+                    # Whole in one write: a program that is killed here leaves an empty file, and never a half one.
+                    os.pwrite(self._descriptor, (_MAGIC + spki_sha256).ljust(_SIZE, b"\0"), 0)
                     os.posix_fallocate(self._descriptor, 0, _SIZE)  # a full disk is met here, and never while counting
-                    os.pwrite(self._descriptor, _MAGIC + spki_sha256, 0)
                 _check(os.pread(self._descriptor, _SIZE, 0), path, spki_sha256)
                 self._map = mmap.mmap(self._descriptor, _SIZE)
                 self._begin(boot_id)
-                _sync(path.parent)
+                sync(path.parent)
         except BaseException:
             os.close(self._descriptor)
             raise
@@ -197,7 +199,7 @@ def read_counts(folder: Path, *, boot_id: str | None = None) -> dict[bytes, Sign
                 continue
             spki_sha256 = bytes.fromhex(path.stem)
             content = path.read_bytes()
-            if not any(content):  # whoever made the file was killed before it counted anything
+            if not content:  # whoever made the file was killed before it counted anything
                 continue
             _check(content, path, spki_sha256)
             signatures, probes, ceiling, lost, programs = _FIELDS.unpack_from(content, _FIELDS_AT)
@@ -217,14 +219,6 @@ def _check(content: bytes, path: Path, spki_sha256: bytes) -> None:
 
 def _boot_bytes(boot_id: str | None) -> bytes:
     return (boot_id or _BOOT_ID.read_text(encoding="ascii").strip()).encode().ljust(_BOOT_SIZE)[:_BOOT_SIZE]
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

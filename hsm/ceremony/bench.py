@@ -16,10 +16,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hsm.algorithms import PublicKey
 from hsm.ceremony.certificates import Wish, climbed, draft, known_key, marked, pem, sign
 from hsm.ceremony.copying import OPEN, discard
-from hsm.ceremony.files import write_new
 from hsm.ceremony.plan import NewKey
 from hsm.ceremony.transcript import Transcript
 from hsm.errors import CeremonyError, HsmError
+from hsm.files import write_new
 from hsm.key_store import BACKED_UP, RULES, destroy_key, find_key, generate_key, read_facts
 from hsm.keys import AnyTokenKey
 from hsm.root_mark import copy_key_id, new_key_id

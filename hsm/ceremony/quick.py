@@ -19,9 +19,9 @@ from cryptography import x509
 from hsm.algorithms import KeyKind
 from hsm.ceremony.bench import PATIENCE
 from hsm.ceremony.certificates import Wish, draft, extensions_of, pem, sign
-from hsm.ceremony.files import write_new
 from hsm.ceremony.plan import Limits
 from hsm.errors import CeremonyError, HsmError
+from hsm.files import write_new
 from hsm.key_store import destroy_key, generate_key, label_taken
 from hsm.keys import AnyTokenKey
 from hsm.profiles import NO_EXPIRY

@@ -21,7 +21,6 @@ from cryptography.x509.oid import ExtensionOID
 from hsm.algorithms import SCHEMES, KeyFamily, KeyKind, PublicKey, family_of
 from hsm.ceremony.certificates import known_key, marked, pem
 from hsm.ceremony.copying import OPEN, copy_key
-from hsm.ceremony.files import write_new
 from hsm.ceremony.plan import (
     Backup,
     Crl,
@@ -37,6 +36,7 @@ from hsm.ceremony.plan import (
     output_of,
 )
 from hsm.errors import CeremonyError
+from hsm.files import write_new
 from hsm.key_store import RULES, generate_key
 from hsm.keys import AnyTokenKey
 from hsm.signer import Signer

@@ -30,8 +30,8 @@ from typing import Any, BinaryIO, Final
 from cryptography.exceptions import InvalidSignature
 
 from hsm.algorithms import SCHEMES, PublicKey, family_of, verify
-from hsm.ceremony.files import sync_folder
 from hsm.errors import CeremonyError
+from hsm.files import sync
 from hsm.keys import AnyTokenKey
 
 FORMAT: Final = 1
@@ -79,7 +79,7 @@ class Transcript:
         made = cls(path, clock, os.fdopen(descriptor, "ab"))
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            sync_folder(path.parent)
+            sync(path.parent)
             made.add("begin", format=FORMAT, **facts)
         except BaseException:
             made.close()
@@ -151,7 +151,7 @@ class Transcript:
 
     def _rename(self, target: Path) -> None:
         self.unfinished.rename(target)
-        sync_folder(target.parent)
+        sync(target.parent)
         self.close()
 
     def _entry(self, event: str, facts: dict[str, Any]) -> dict[str, Any]:

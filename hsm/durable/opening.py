@@ -12,6 +12,7 @@ from sqlite_utils import Database
 
 from hsm.durable.kind import FileKind
 from hsm.durable.refusal import refusal
+from hsm.files import sync
 
 BUSY_SECONDS: Final = 5.0
 """How long a foreign transaction (somebody's sqlite3 shell) is waited for before ``busy``."""
@@ -160,14 +161,9 @@ def create(kind: FileKind, path: Path, now: str) -> None:
                 db.enable_wal()
             finally:
                 connection.close()
-        with unfinished.open("rb+") as file:
-            os.fsync(file.fileno())
+        sync(unfinished)
         unfinished.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync(path.parent)
     except OSError as error:
         raise kind.errors.unwritable(f"{path}: can't be made ({error.strerror})") from error
     finally:

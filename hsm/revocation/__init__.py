@@ -30,7 +30,7 @@ from hsm.revocation.acts import (
 )
 from hsm.revocation.adopting import Adopted, adopt
 from hsm.revocation.crl import CrlTerms, Revoked, SignedCrl
-from hsm.revocation.folder import CrlFolder, number_of, read_crl, replace_file
+from hsm.revocation.folder import CrlFolder, number_of, read_crl
 from hsm.revocation.publishing import CrlIssuer, CrlPolicy, Made, check_published, due, make, publish, scopes
 from hsm.revocation.reasons import FINAL, Reason
 from hsm.revocation.scopes import DELTA, FULL, Scope, shard_of
@@ -62,7 +62,6 @@ __all__ = [
     "publish",
     "read_crl",
     "release",
-    "replace_file",
     "revoke",
     "revoker_of",
     "scopes",

@@ -6,12 +6,9 @@ journal knows, or is not on its record, the journal is an old copy, and going on
 """
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -20,11 +17,9 @@ from cryptography.x509.oid import ExtensionOID, SignatureAlgorithmOID
 from hsm import der
 from hsm.algorithms import verify
 from hsm.errors import CrlError
+from hsm.files import replace_file
 from hsm.revocation.crl import without_entries
 from hsm.revocation.scopes import DELTA_FILE, FULL_FILE, SHARD_FOLDER, Scope
-
-MODE: Final = 0o644
-"""CRLs are for everybody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,31 +147,6 @@ class CrlFolder:
                 f"{path} can't be written: {error.strerror}; what was published before stays", code="crl.folder"
             ) from error
         return path
-
-
-def replace_file(path: Path, content: bytes, *, mode: int = MODE) -> None:
-    """Write a file whole or not at all, durable, with no half file under its name at any moment.
-
-    Raises:
-        OSError: what was there before stays.
-    """
-    unfinished = path.with_name(f".{path.name}.new")
-    try:
-        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    except OSError:
-        with suppress(OSError):
-            unfinished.unlink()
-        raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def read_crl(path: Path) -> x509.CertificateRevocationList:

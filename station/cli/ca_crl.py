@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtensionOID
 
 from hsm import Authority, CrlError
+from hsm.files import replace_file
 from hsm.journal import CaJournal
 from hsm.revocation import (
     DELTA,
@@ -31,7 +32,6 @@ from hsm.revocation import (
     number_of,
     publish,
     read_crl,
-    replace_file,
     scopes,
 )
 from station.cli.ca_journal import Records, open_journal

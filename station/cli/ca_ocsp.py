@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from hsm import Authority, KeyKind, KeyMissing, Profile, Signer, TokenGroup, find_key
 from hsm.algorithms import scheme_of
+from hsm.files import replace_file
 from hsm.journal import CaJournal, certificate_sha256
 from hsm.journal.operations import tally_signatures
 from hsm.key_store import destroy_key
@@ -32,7 +33,6 @@ from hsm.ocsp import (
 from hsm.ocsp.delegation import PROFILE, delegate
 from hsm.ocsp.presigned import window_of
 from hsm.ocsp.server import listen, serve
-from hsm.revocation import replace_file
 from station.cli.ca_journal import Records, open_journal
 from station.cli.ca_responder import Speaker
 from station.cli.commands import Group, config_option, json_option

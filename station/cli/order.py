@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from hsm import TokenUri
+from hsm.files import replace_file
 from station.cli.commands import Group, config_option, json_option
 from station.cli.output import print_columns, print_fields, print_json
 from station.config import Config, load
@@ -116,9 +117,7 @@ def sign(file: str, *, uri: str, yes: bool) -> None:
         if not click.confirm("sign this order?", err=True):
             raise StationError("not signed; nothing was changed")
     signed, kid = sign_order(text, TokenUri.parse(uri))
-    unfinished = path.with_name(f"{path.name}.new")
-    unfinished.write_text(signed, encoding="utf-8")
-    unfinished.replace(path)
+    replace_file(path, signed.encode())
     count = len(jws.parse(signed).signatures)
     click.echo(f"signed {wanted.name} with key {kid[:16]}…; signatures: {count}")
 

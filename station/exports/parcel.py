@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, TextIO, cast
 
+from hsm.files import sync
 from station.exports.target import ExportError
 
 _BLOCK: Final = 1 << 20
@@ -115,9 +116,9 @@ def packed(path: Path) -> Iterator[Parcel]:
         hidden = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
         yield Parcel(hidden)
         hidden.chmod(0o755)
-        _sync(hidden)
+        sync(hidden)
         hidden.rename(path)
-        _sync(path.parent)
+        sync(path.parent)
     except OSError as error:
         raise ExportError(
             f"{path}: can't be written ({error.strerror or error}); check folder, rights and space", path=path
@@ -125,11 +126,3 @@ def packed(path: Path) -> Iterator[Parcel]:
     finally:
         if hidden is not None:
             shutil.rmtree(hidden, ignore_errors=True)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -27,7 +27,7 @@ from pkcs11.constants import Attribute, ObjectClass
 from pkcs11.mechanisms import KeyType
 
 from hsm import EcTokenKey, KeyFamily, KeyKind, Signer, find_key, generate_key
-from hsm.ceremony.files import write_new
+from hsm.files import write_new
 from hsm.key_rules import objects, public_key
 from hsm.keys import Signing
 from hsm.token import Session

@@ -8,7 +8,6 @@ A note in a token is replaced only if this manifest made it, or had it read befo
 with one token at the same time, the second finds the first one's note, and stops.
 """
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Final
 
 from hsm import HsmError, Signer, TokenGroup
 from hsm.data_objects import read_notes, write_note
+from hsm.files import replace_file
 from station.ledger.errors import LedgerError, LedgerForked
 from station.ledger.note import NOTE_LIMIT
 
@@ -131,13 +131,8 @@ class Anchors:
         )
 
     def _write_file(self, note: str) -> None:
-        unfinished = self.file.with_name(self.file.name + ".new")
         try:
-            with unfinished.open("w", encoding="utf-8") as file:
-                file.write(note)
-                file.flush()
-                os.fsync(file.fileno())
-            unfinished.replace(self.file)
+            replace_file(self.file, note.encode())
         except OSError as error:
             raise LedgerError(
                 f"{self.file}: can't be written ({error.strerror}); the checkpoint is in the manifest all the same"

@@ -12,7 +12,7 @@ from pkcs11.constants import Attribute, ObjectClass
 
 from hsm import KeyKind, Signer, TokenGroup
 from hsm.algorithms import KeyFamily
-from hsm.ceremony.files import write_new
+from hsm.files import write_new
 from hsm.key_rules import KEY_TYPES, objects, public_key
 from hsm.key_store import find_key, generate_key
 from hsm.keys import Signing

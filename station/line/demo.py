@@ -27,7 +27,7 @@ QUANTITY: Final = 1_000_000
 """Units in the order: more demos than anybody runs."""
 
 BEGUN: Final = {
-    *("tokens", "ca", OEM_KEY, f"{ORDER}{ORDER_SUFFIX}", f"{ORDER}{ORDER_SUFFIX}.new"),
+    *("tokens", "ca", OEM_KEY, f"{ORDER}{ORDER_SUFFIX}", f".{ORDER}{ORDER_SUFFIX}.new"),
     *("manifest.db", "manifest.db.lock", "manifest.db.new", "manifest.db-wal", "manifest.db-shm"),
 }
 """What a demo leaves that was killed while it made its folder; the next one goes on from there."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from hsm.durable.opening import connect, open_for_reading, translated
+from hsm.files import sync
 from station.errors import ManifestError
 from station.manifest.schema import MANIFEST
 
@@ -66,9 +67,9 @@ def back_up(source: Path, destination: Path, told: Told = lambda _done, _all: No
     try:
         with closing(database), translated(MANIFEST, source):
             last = _copy(database.conn, unfinished, told)
-        _flush(unfinished)
+        sync(unfinished)
         unfinished.rename(destination)
-        _flush(destination.parent)
+        sync(destination.parent)
     except OSError as error:
         raise ManifestError(
             f"{destination}: can't be written ({error.strerror}); check space, owner and mode of the folder",
@@ -102,11 +103,3 @@ def _copy(source: sqlite3.Connection, path: Path, told: Told) -> tuple[int, str]
         row = copy.execute("SELECT id, at FROM event ORDER BY id DESC LIMIT 1").fetchone()
         copy.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return (0, "") if row is None else (int(row[0]), str(row[1]))
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

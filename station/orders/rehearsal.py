@@ -12,6 +12,7 @@ from typing import Final
 from cryptography.hazmat.primitives import serialization
 
 from hsm import Profile, Signer, TokenUri
+from hsm.files import replace_file
 from station.manifest import Manifest
 from station.orders import jws
 from station.orders.importing import Imported, import_order
@@ -74,9 +75,7 @@ def rehearsal_order(  # noqa: PLR0913 - what takes part, by name
             created=now,
         )
         text, _ = sign_order(jws.Jws.of(write_order(order)).text(), oem, environment=environment)
-        unfinished = file.with_name(f"{file.name}.new")
-        unfinished.write_text(text)
-        unfinished.replace(file)
+        replace_file(file, text.encode())
     journal = directory / "ca" / "ca.db"
     with (
         Signer.open(issuing, environment=environment, counts=journal.parent / "signatures") as signer,

@@ -167,7 +167,7 @@ def test_disk_that_fails_takes_keys_and_files_back(tokens, tmp_path, monkeypatch
         if len(written) == 3:  # file, folder, file
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("hsm.ceremony.files.os.fsync", fail)
+    monkeypatch.setattr("hsm.files.os.fsync", fail)
     with pytest.raises(CeremonyError, match=r"No space left on device.*undone") as caught:
         run(tokens, tmp_path / "ca")
     assert caught.value.code == "ceremony.folder"

@@ -160,6 +160,14 @@ def test_damaged_count_is_not_counted_on(tmp_path):
         counts.count(KEY, Purpose.SIGNATURE)
 
 
+def test_program_that_was_killed_before_it_wrote_its_file_leaves_one_that_counts_nothing(tmp_path):
+    (tmp_path / f"{KEY.hex()}.count").touch()
+    assert read_counts(tmp_path) == {}
+    with SignatureCounts(tmp_path) as counts:
+        counts.count(KEY, Purpose.SIGNATURE)
+    assert counted(tmp_path).signatures == 1
+
+
 async def test_signature_that_can_not_be_counted_is_not_made(tmp_path):
     token = FakeToken()
     (tmp_path / f"{token.name.spki_sha256.hex()}.count").mkdir()  # a folder where the file should be
