@@ -4,10 +4,10 @@ A private key is found by its public key (``find_key``), never by its label alon
 """
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
-from pkcs11.constants import Attribute, MechanismFlag
+from pkcs11.constants import Attribute, MechanismFlag, ObjectClass
 from pkcs11.mechanisms import KeyType, Mechanism
 
 from hsm.algorithms import KeyFamily, KeyKind, PublicKey
@@ -27,8 +27,10 @@ __all__ = [
     "find",
     "find_in_session",
     "find_key",
+    "find_or_generate",
     "generate_key",
     "label_taken",
+    "labelled",
     "read_facts",
 ]
 
@@ -94,6 +96,41 @@ def find_in_session(
 ) -> AnyTokenKey:
     """Do as ``find_key``, on the signer's thread: for ``signer.call``."""
     return find_key(signer, public, rules=rules)
+
+
+def labelled(signer: Signer, label: str, families: Sequence[KeyFamily]) -> list[PublicKey]:
+    """Return the public keys under a label, those of the first family first. Blocks.
+
+    Raises:
+        ValueError: one is on a curve that none of the families has.
+    """
+
+    def find_all(session: Session) -> list[PublicKey]:
+        return [
+            public_key(found, family)
+            for family in families
+            for found in objects(
+                session,
+                {
+                    Attribute.CLASS: ObjectClass.PUBLIC_KEY,
+                    Attribute.KEY_TYPE: KEY_TYPES[family],
+                    Attribute.LABEL: label,
+                },
+            )
+        ]
+
+    return signer.call_blocking(find_all)
+
+
+def find_or_generate(signer: Signer, kind: KeyKind, label: str, families: Sequence[KeyFamily]) -> AnyTokenKey:
+    """Find the key of a label, of one of the families, or make one of a kind. Blocks.
+
+    Raises:
+        ValueError, KeyMissing: the label is that of another kind of key, or of half a pair.
+        KeyUnfit, TokenError: as ``generate_key``; or the key that is there breaks a rule.
+    """
+    held = labelled(signer, label, families)
+    return find_key(signer, held[0]) if held else generate_key(signer, kind, label)
 
 
 def label_taken(signer: Signer, label: str) -> bool:

@@ -57,7 +57,7 @@ def key(*, token: str, out: str) -> None:
 @order.command(
     "create",
     examples=[
-        "station order create --name WO-1001 --product sensor --quantity 500 --until 2026-10-01",
+        "station order create --name WO-1001 --product sensor --quantity 500 --until 2027-10-01",
         "station order create --from-file wo-1001.toml --out wo-1001.order.json",
     ],
 )
@@ -74,7 +74,7 @@ def key(*, token: str, out: str) -> None:
 @click.option("--firmware-version", help="Firmware that the boards have to run.")
 @click.option("--firmware-sha256", help="Its SHA-256.")
 @click.option("--from", "begin", help="Begin of its time, UTC.  [default: now]")
-@click.option("--until", help="End of its time, UTC: 2026-10-01.")
+@click.option("--until", help="End of its time, UTC: 2027-10-01.")
 @click.option("--out", type=click.Path(dir_okay=False), help="File to write; left out: NAME.order.json.")
 @json_option("Write the order's terms as one JSON object.")
 def create(*, from_file: str | None, out: str | None, as_json: bool, **options: Any) -> None:  # noqa: ANN401 - an option each

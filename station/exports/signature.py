@@ -23,14 +23,11 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
-from pkcs11.constants import Attribute, ObjectClass
-from pkcs11.mechanisms import KeyType
 
-from hsm import EcTokenKey, KeyFamily, KeyKind, Signer, find_key, generate_key
+from hsm import EcTokenKey, KeyFamily, KeyKind, Signer, find_key
 from hsm.files import write_new
-from hsm.key_rules import objects, public_key
+from hsm.key_store import find_or_generate
 from hsm.keys import Signing
-from hsm.token import Session
 from station.exports.target import ExportError
 
 KEY_FILE: Final = "export.pem"
@@ -92,16 +89,7 @@ def make_export_key(signer: Signer, path: Path) -> ec.EllipticCurvePublicKey:
     if path.exists():
         raise ExportError(f"{path} is there already, and is never overwritten: move it away first")
 
-    def held(session: Session) -> ec.EllipticCurvePublicKey | None:
-        wanted = {Attribute.CLASS: ObjectClass.PUBLIC_KEY, Attribute.KEY_TYPE: KeyType.EC, Attribute.LABEL: KEY_LABEL}
-        for found in objects(session, wanted):
-            return _checked(public_key(found, KeyFamily.P256))
-        return None
-
-    public = signer.call_blocking(held)
-    if public is None:
-        public = _checked(generate_key(signer, KeyKind.P256, KEY_LABEL).public_key())
-    find_key(signer, public)
+    public = _checked(find_or_generate(signer, KeyKind.P256, KEY_LABEL, (KeyFamily.P256,)).public_key())
     try:
         write_new(path, public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
     except OSError as error:

@@ -8,17 +8,14 @@ from pathlib import Path
 from typing import Final
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from pkcs11.constants import Attribute, ObjectClass
 
 from hsm import KeyKind, Signer, TokenGroup
 from hsm.algorithms import KeyFamily
 from hsm.files import write_new
-from hsm.key_rules import KEY_TYPES, objects, public_key
-from hsm.key_store import find_key, generate_key
+from hsm.key_store import find_key, find_or_generate
 from hsm.keys import Signing
 from hsm.pkcs11_token import Pkcs11Token
 from hsm.quirks import families
-from hsm.token import Session
 from station.ledger.anchor import Anchors
 from station.ledger.errors import LedgerError
 from station.ledger.ledger import Ledger
@@ -43,11 +40,8 @@ def make_ledger_key(signer: Signer, path: Path) -> LedgerPublicKey:
     """
     if path.exists():
         raise LedgerError(f"{path} is there already, and is never overwritten: move it away first")
-    public = signer.call_blocking(_held)
-    if public is None:
-        public = checked_public(generate_key(signer, _kind(signer), LEDGER_LABEL).public_key())
-    else:
-        find_key(signer, public)
+    key = find_or_generate(signer, _kind(signer), LEDGER_LABEL, (KeyFamily.ED25519, KeyFamily.P256))
+    public = checked_public(key.public_key())
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_new(path, public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
@@ -62,19 +56,6 @@ def _kind(signer: Signer) -> KeyKind:
     port = signer.port
     can = isinstance(port, Pkcs11Token) and KeyFamily.ED25519 in families(port.mechanisms)
     return KeyKind.ED25519 if can else KeyKind.P256
-
-
-def _held(session: Session) -> LedgerPublicKey | None:
-    """Return the public half of a ledger key that the token holds."""
-    for family in (KeyFamily.ED25519, KeyFamily.P256):
-        wanted = {
-            Attribute.CLASS: ObjectClass.PUBLIC_KEY,
-            Attribute.LABEL: LEDGER_LABEL,
-            Attribute.KEY_TYPE: KEY_TYPES[family],
-        }
-        for found in objects(session, wanted):
-            return checked_public(public_key(found, family))
-    return None
 
 
 def read_ledger_key(path: Path) -> LedgerPublicKey:

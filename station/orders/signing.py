@@ -7,12 +7,9 @@ from typing import Final
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from pkcs11.constants import Attribute, ObjectClass
-from pkcs11.mechanisms import KeyType
 
 from hsm import EcTokenKey, KeyFamily, KeyKind, Signer, TokenUri, find_key, generate_key
-from hsm.key_rules import objects, public_key
-from hsm.token import Session
+from hsm.key_store import labelled
 from station.orders import jws
 from station.orders.errors import OrderError
 from station.orders.payload import read_order
@@ -93,14 +90,8 @@ def sign_order(text: str, uri: TokenUri, *, environment: Mapping[str, str] = Map
 
 def named_key(signer: Signer, uri: TokenUri) -> ec.EllipticCurvePublicKey | None:
     """Find the public half of the key that a URI names; None if there is none, or more than one. Blocks."""
-    label = uri.object or KEY_LABEL
-
-    def find(session: Session) -> list[object]:
-        wanted = {Attribute.CLASS: ObjectClass.PUBLIC_KEY, Attribute.KEY_TYPE: KeyType.EC, Attribute.LABEL: label}
-        return [public_key(found, KeyFamily.P256) for found in objects(session, wanted)]
-
     try:
-        found = signer.call_blocking(find)
+        found = labelled(signer, uri.object or KEY_LABEL, (KeyFamily.P256,))
     except ValueError:
         return None  # a point on another curve
     key = found[0] if len(found) == 1 else None

@@ -6,7 +6,7 @@
     product = "sensor"
     quantity = 500
     stations = ["1:300:5", "2:200"]     # id : units : scrap allowance; numbers follow one another
-    until = "2026-10-01"
+    until = "2027-10-01"
 
     profile = "idevid"                  # or the path of your own; these are what is taken if they are left out
     serial = "SN{number:06d}"
@@ -142,7 +142,7 @@ def _moment(key: str, text: str) -> datetime:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise _wrong(
-            f"{key!r} is {printable(text, 40)!r}; write a date (2026-10-01) or a time (2026-10-01T06:00:00Z)"
+            f"{key!r} is {printable(text, 40)!r}; write a date (2027-10-01) or a time (2026-10-01T06:00:00Z)"
         ) from None
     return moment.replace(microsecond=0, tzinfo=moment.tzinfo or UTC)
 
