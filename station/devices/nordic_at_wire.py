@@ -28,24 +28,12 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
+from station.devices.console import ANSWER_SIZE, BITS_PER_BYTE, Console, Shape
 from station.devices.nordic_at_errors import CmeError
 from station.devices.nordic_at_statement import NONCE_SIZE, TEXT, IdentityStatement, Statement, StatementRefused
 from station.errors import DeviceError, Garbled, LinkError, NoAnswer
 from station.ports.link import Link
 
-TALK_LIMIT: Final = 65536
-"""Bytes that a board may say before its answer ends."""
-
-LINE_LIMIT: Final = 8192
-"""Characters of a line we accept: a CSR with its COSE has some 800."""
-
-ANSWER_SIZE: Final = 2048
-"""Bytes that an answer and the logs in it may need on the wire within a deadline."""
-
-BITS_PER_BYTE: Final = 10
-"""On the wire: a start bit, eight data bits, a stop bit."""
-
-_ANSI: Final = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _PROMPT: Final = re.compile(r"^(?:[0-9A-Za-z_.-]{1,20}:~\$ ?)+")
 _FINAL: Final = re.compile(r"OK|ERROR|\+CM[ES] ERROR:? ?(\d{1,5}|[ -~]*)")
 _UNKNOWN: Final = re.compile(r"\S{1,32}: (?:command|wrong|unknown).*", re.IGNORECASE)
@@ -67,16 +55,13 @@ class AtWire:
             greet: told who is at the other end whenever the wire was brought into step; may raise.
         """
         self._link = link
+        self._console = Console(link, Shape(prompt=_PROMPT, logs=()))  # no line of a log is one of an answer
         self._greet = greet
         self._deadlines = tuple(deadlines)
         self.disturbances = 0
         """How often the wire had to be brought into step."""
         self._is_shell = False
         self._in_step = False
-        self._rest = ""
-        self._heard = 0
-        self._lines: list[str] = []
-        """Read, and not looked at yet."""
 
     def forget(self) -> None:
         """Bring the wire into step, and ask who is there, before the next command."""
@@ -126,14 +111,14 @@ class AtWire:
         await self._refuse_more()
         encoded = self._encoded(command)
         on_wire = (len(encoded) + ANSWER_SIZE) * BITS_PER_BYTE / self._link.baud
-        self._heard = 0
+        self._console.begin()
         self._in_step = False
         try:
             async with asyncio.timeout(deadline + on_wire):
                 await self._link.write(encoded)
                 found = await self._answer(command, answer, harmed=_DIGITS if count is None else _NOTHING)
         except TimeoutError:
-            raise self._silence(deadline) from None
+            raise self._console.silence(deadline) from None
         self._in_step = True
         if count is not None and len(found) != count:
             raise Garbled(f"{_shown(command)} has {len(found)} lines of answer, not {count}", port=self._link.name)
@@ -142,7 +127,7 @@ class AtWire:
     async def _answer(self, command: str, answer: re.Pattern[str], *, harmed: re.Pattern[str]) -> list[re.Match[str]]:
         found = []
         while True:
-            line = await self._line()
+            line = await self._console.line()
             if (match := answer.fullmatch(line)) is not None:
                 found.append(match)
             elif (end := _FINAL.fullmatch(line)) is not None:
@@ -162,17 +147,17 @@ class AtWire:
             number: which try this is. Odd ones assume a plain wire, even ones after the first an open quotation.
         """
         self.disturbances += 1
-        self._lines.clear()
+        self._console.forget()
         self._is_shell = self._is_shell and number % 2 == 0
         quote = b'"' if number and number % 2 == 0 and not self._is_shell else b""
-        self._heard = 0
+        self._console.begin()
         nonce = secrets.token_bytes(NONCE_SIZE)
         try:
             async with asyncio.timeout(deadline + 2 * ANSWER_SIZE * BITS_PER_BYTE / self._link.baud):
                 await self._link.write(quote + b"\r\n" + self._hello(nonce))
                 token = await self._step(nonce)
         except TimeoutError:
-            raise self._silence(deadline) from None
+            raise self._console.silence(deadline) from None
         self._in_step = True
         self._greet(token)
 
@@ -183,7 +168,7 @@ class AtWire:
         """Read on to the end of the token with our challenge; a shell is spoken to as one from then on."""
         token = None
         while True:
-            line = await self._line()
+            line = await self._console.line()
             if (match := _TOKEN.fullmatch(line)) is not None:
                 with suppress(Garbled):  # a harmed one, or an old one: the next try has another challenge
                     statement = Statement.parse(match[1])
@@ -194,32 +179,10 @@ class AtWire:
                 self._is_shell = True
                 await self._link.write(self._hello(nonce))
 
-    async def _line(self) -> str:
-        """Return the next line that says something, without colours and prompts."""
-        while True:
-            while self._lines:
-                line = _PROMPT.sub("", _ANSI.sub("", self._lines.pop(0)).strip("\r\n \0")).strip()
-                if line:
-                    return line
-            data = await self._link.read(b"\n")
-            self._take(data)
-
-    def _take(self, data: bytes) -> None:
-        self._heard += len(data)
-        if self._heard > TALK_LIMIT:
-            self._rest, self._lines = "", []
-            raise Garbled(f"the board sent {self._heard} bytes and no answer", port=self._link.name)
-        *lines, rest = (self._rest + data.decode("ascii", "replace")).split("\n")
-        self._lines += [line for line in lines if len(line) <= LINE_LIMIT]
-        self._rest = rest[-LINE_LIMIT:]
-
     async def _refuse_more(self) -> None:
         """Refuse to go on where more came than one board says."""
-        self._heard = 0
-        while self._link.waiting:
-            self._take(await self._link.read())
-        leftover, self._lines = self._lines, []
-        ends = [line for line in leftover if _FINAL.fullmatch(_PROMPT.sub("", _ANSI.sub("", line).strip()).strip())]
+        self._console.begin()
+        ends = [line for line in await self._console.old_lines() if _FINAL.fullmatch(line)]
         if ends:
             self._in_step = False
             raise DeviceError(
@@ -228,11 +191,6 @@ class AtWire:
                 operator="Two boards answer in this slot. Take one out.",
                 got=ends[0],
             )
-
-    def _silence(self, deadline: float) -> LinkError:
-        if heard := self._heard + self._link.waiting:
-            return Garbled(f"{heard} bytes came in {deadline:g} s, and no answer", port=self._link.name)
-        return NoAnswer(f"no byte came in {deadline:g} s", port=self._link.name)
 
     def _encoded(self, command: str) -> bytes:
         if self._is_shell:
