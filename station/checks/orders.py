@@ -7,8 +7,8 @@ from hsm import HsmError, Profile
 from station.checks.findings import Finding, fail, ok, warn
 from station.config import Config
 from station.errors import ManifestError
-from station.line.ordering import product_under
 from station.manifest import ManifestReader
+from station.ordering import product_under
 from station.orders import OrderBook, OrderError, Trust
 
 _IMPORT = "station order import FILE"

@@ -15,8 +15,8 @@ from hsm.profile_file import names
 from hsm.profiles import HARDWARE_MODULE_NAME
 from hsm.warrant import Allotment
 from station.config import Config
-from station.line.ordering import open_book
 from station.manifest import Manifest, ManifestReader, OrderExhausted, RowRefused
+from station.ordering import open_book
 from station.orders import OrderWarrant
 from station.orders.binding import check_bound
 

@@ -38,13 +38,13 @@ from station.ledger.ledger import Ledger
 from station.line.control import Answer, Request, answering, life_request
 from station.line.crl_schedule import CrlSchedule
 from station.line.ledger_schedule import LedgerSchedule
-from station.line.ordering import check_token_knows, open_book, product_under
 from station.line.quarantine import End, Health, Scope, Verdict, judge
 from station.line.sd_notify import notify, watchdog_interval
 from station.line.slot_worker import SlotWorker
 from station.line.workshop import Workshop
 from station.manifest import Manifest
 from station.manifest.life import check_actor
+from station.ordering import check_token_knows, open_book, product_under
 from station.ports.hotplug import Hotplug, PortEvent, PortEventKind, hotplug_for
 from station.ports.slots import SlotMap
 from station.ports.transcript_folder import TranscriptFolder
