@@ -52,6 +52,9 @@ class Scene:
     def finish(self):
         """Plug in what is out, and serve the boards until the station ends well."""
         for board in self.boards.boards:
+            if board.wire is not None and board.wire.cut is not None:  # the station died before the cut of this one
+                board.unplug()
+                board.wire = board.wire.without_cut()
             board.plug()
             board.power_on()
         ended = self.run()
