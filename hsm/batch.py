@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Final
 
 from hsm.authority import LintedTbs
-from hsm.bundles import Form, write_new, written
+from hsm.bundles import Form, write_or_find, written
 from hsm.csr import MAX_CSR, Csr
 from hsm.errors import CsrError, HsmError, JournalError
 from hsm.issuing import Desk
@@ -261,7 +261,7 @@ class Batch:
         """Write a certificate that is on record, and tell what became of its request."""
         content = written(der, self._desk.authority.chain, self._form)
         try:
-            write_new(self._path(request), content)
+            write_or_find(self._path(request), content)
         except FileExistsError as error:
             refusal = _in_the_way(str(error.filename), "the certificate is on record")
             self._tell(Outcome(request, End.REFUSED, serial, refusal.code, str(refusal)))

@@ -47,7 +47,7 @@ def written(certificate: bytes, chain: Sequence[bytes], form: Form) -> bytes:
     return pkcs7.serialize_certificates(parsed, Encoding.DER)
 
 
-def write_new(path: str, content: bytes) -> None:
+def write_or_find(path: str, content: bytes) -> None:
     """Write a file that is not there yet, or that a power cut left unfinished: whole, or the beginning of it.
 
     A file that is there costs a look; one that is not costs what writing it costs.

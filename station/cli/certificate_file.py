@@ -7,7 +7,7 @@ from typing import Final
 
 import click
 
-from hsm.bundles import Form, write_new
+from hsm.bundles import Form, write_or_find
 from station.errors import StationError
 
 _ROOM: Final = 64 * 1024
@@ -60,6 +60,6 @@ def put(out: str | None, content: bytes) -> None:
         click.echo(content, nl=False)
         return
     try:
-        write_new(out, content)
+        write_or_find(out, content)
     except FileExistsError:
         raise StationError(f"{out} is there already; name another file", code="file.exists") from None

@@ -27,6 +27,17 @@ async def line(tmp_path, ledger_of):
         yield manifest, ledger_of(manifest)
 
 
+async def left_behind(manifest, ledger, ledger_of):
+    """Seal a manifest, keep a copy, and take the original on to its next checkpoint; return the copy."""
+    ledger.seal("once")
+    manifest.close()
+    copy = shutil.copy(manifest.path, manifest.path.with_name("copy.db"))
+    with closing(Manifest.open(manifest.path)) as again:
+        await provision(again, "second")
+        ledger_of(again).seal("twice")
+    return copy
+
+
 def test_a_sealed_manifest_has_its_checkpoint_inside_beside_and_in_the_token(line, token):
     manifest, ledger = line
     note = ledger.seal("test").note
@@ -68,39 +79,23 @@ async def test_the_newest_manifest_is_accepted_whoever_opens_it(line, ledger_of)
 
 async def test_an_older_copy_is_refused(line, ledger_of):
     manifest, ledger = line
-    ledger.seal("once")
-    manifest.close()
-    shutil.copy(manifest.path, manifest.path.with_name("older.db"))
-    with closing(Manifest.open(manifest.path)) as again:
-        await provision(again, "second")
-        ledger_of(again).seal("twice")
-    shutil.copy(manifest.path.with_name("older.db"), manifest.path)
+    older = await left_behind(manifest, ledger, ledger_of)
+    shutil.copy(older, manifest.path)
     with closing(Manifest.open(manifest.path)) as restored, pytest.raises(RolledBack, match="older copy"):
         ledger_of(restored).check()
 
 
 async def test_the_token_alone_finds_an_older_copy(line, ledger_of):
     manifest, ledger = line
-    ledger.seal("once")
-    manifest.close()
-    shutil.copy(manifest.path, manifest.path.with_name("older.db"))
-    with closing(Manifest.open(manifest.path)) as again:
-        await provision(again, "second")
-        ledger_of(again).seal("twice")
-    older = manifest.path.with_name("older.db")
+    older = await left_behind(manifest, ledger, ledger_of)
     with closing(Manifest.open(older)) as elsewhere, pytest.raises(RolledBack, match="token"):
         ledger_of(elsewhere).check()
 
 
 async def test_a_fork_of_the_same_length_is_refused(line, ledger_of):
     manifest, ledger = line
-    ledger.seal("once")
-    manifest.close()
-    shutil.copy(manifest.path, manifest.path.with_name("fork.db"))
-    with closing(Manifest.open(manifest.path)) as again:
-        await provision(again, "second")
-        ledger_of(again).seal("twice")
-    with closing(Manifest.open(manifest.path.with_name("fork.db"))) as fork:
+    copy = await left_behind(manifest, ledger, ledger_of)
+    with closing(Manifest.open(copy)) as fork:
         for name in ("other", "more"):
             await provision(fork, name)
         with pytest.raises(RolledBack, match="are not those"):
@@ -203,13 +198,8 @@ def test_a_new_manifest_in_the_place_of_another_is_refused(line, ledger_of):
 
 async def test_who_accepts_an_older_copy_stands_in_it(line, ledger_of):
     manifest, ledger = line
-    ledger.seal("once")
-    manifest.close()
-    shutil.copy(manifest.path, manifest.path.with_name("older.db"))
-    with closing(Manifest.open(manifest.path)) as again:
-        await provision(again, "second")
-        ledger_of(again).seal("twice")
-    shutil.copy(manifest.path.with_name("older.db"), manifest.path)
+    older = await left_behind(manifest, ledger, ledger_of)
+    shutil.copy(older, manifest.path)
     with closing(Manifest.open(manifest.path)) as restored:
         ledger_of(restored).accept("the disk died", "R. Vogel")
         ledger_of(restored).check()
