@@ -49,6 +49,19 @@ def do(line, *arguments):
     return result.stdout
 
 
+async def cut_off_at(line, board, step):
+    """Serve one board until it comes to a step, pull its cable there, and return its unit."""
+    line.name_slots([board.port])
+
+    def pull(event):
+        if getattr(event, "step", "") == step:
+            board.unplug()
+
+    await run_line(load(line.config), once=True, watch=pull)
+    (begun,) = units(line).values()
+    return begun
+
+
 @pytest.fixture(scope="module")
 def finished_folder(tmp_path_factory, pristine, device_build):
     """A line whose four boards passed; nobody changes it."""
@@ -196,14 +209,7 @@ async def test_a_scrapped_board_that_comes_back_gets_nothing(line):
 async def test_a_board_that_was_begun_is_finished_by_another_station_with_a_copy_of_the_manifest(line, tmp_path):
     async with line.virtual_line() as boards:
         board = boards.boards[0]
-        line.name_slots([board.port])
-
-        def cut_off_at_install(event):
-            if getattr(event, "step", "") == "install":
-                board.unplug()
-
-        await run_line(load(line.config), once=True, watch=cut_off_at_install)
-        (begun,) = units(line).values()
+        begun = await cut_off_at(line, board, "install")
         assert begun.unit.issuance.certificate is not None
         assert begun.unit.state is UnitState.FAILED
         done(await asyncio.to_thread(line.station, "manifest", "backup", str(tmp_path / "backup.db")))
@@ -232,14 +238,7 @@ async def test_a_board_that_was_begun_is_finished_by_another_station_with_a_copy
 async def test_a_board_that_was_begun_goes_on_in_another_slot(line):
     async with line.virtual_line() as boards:
         board = boards.boards[0]
-        line.name_slots([board.port])
-
-        def cut_off_at_prove(event):
-            if getattr(event, "step", "") == "prove":
-                board.unplug()
-
-        await run_line(load(line.config), once=True, watch=cut_off_at_prove)
-        (begun,) = units(line).values()
+        begun = await cut_off_at(line, board, "prove")
         elsewhere = line.folder / "elsewhere"
         line.name_slots([line.slots / "nobody", elsewhere])
         await asyncio.to_thread(board.plug)
@@ -254,16 +253,9 @@ def test_an_open_certificate_that_a_person_gives_up_is_revoked_and_another_one_i
     async def cut():
         async with line.virtual_line() as boards:
             board = boards.boards[0]
-            line.name_slots([board.port])
+            return await cut_off_at(line, board, "install")
 
-            def cut_off_at_install(event):
-                if getattr(event, "step", "") == "install":
-                    board.unplug()
-
-            await run_line(load(line.config), once=True, watch=cut_off_at_install)
-
-    asyncio.run(cut())
-    (begun,) = units(line).values()
+    begun = asyncio.run(cut())
     do(line, "unit", "resume", "SN000001", "--void", "--reason", "wrong label", "--actor", "alice")
     assert on_list(line) == {begun.unit.issuance.certificate_serial: "superseded"}
     assert json.loads(do(line, "unit", "resume", "SN000001", "--json"))["next"] == "issues"
@@ -272,14 +264,7 @@ def test_an_open_certificate_that_a_person_gives_up_is_revoked_and_another_one_i
 async def test_a_certificate_that_the_line_gives_up_by_itself_is_revoked_with_the_next_list(line):
     async with line.virtual_line() as boards:
         board = boards.boards[0]
-        line.name_slots([board.port])
-
-        def cut_off_at_install(event):
-            if getattr(event, "step", "") == "install":
-                board.unplug()
-
-        await run_line(load(line.config), once=True, watch=cut_off_at_install)
-        (begun,) = units(line).values()
+        begun = await cut_off_at(line, board, "install")
         await asyncio.to_thread(board.plug)
         await asyncio.to_thread(board.power_off)
         erase(board)
