@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Self, TypeVar
 
-from hsm.durable import Clock, OpenFile, Operation, utc_now
+from hsm.durable import Clock, OpenFile, utc_now
 from hsm.journal import operations
 from hsm.journal.reader import JournalReader
 from hsm.journal.rows import Intent, IntentDraft, Issued, Reservation
@@ -14,7 +14,7 @@ from hsm.journal.schema import JOURNAL
 Result = TypeVar("Result")
 
 
-class CaJournal:
+class CaJournal(OpenFile):
     """The one writer of a journal. Every method returns when its rows are durable, or raises.
 
     Methods may be called from any event loop and any thread; what several callers want at once shares a commit.
@@ -23,8 +23,7 @@ class CaJournal:
 
     def __init__(self, path: Path, *, clock: Clock = utc_now) -> None:
         """Do the same as ``open``."""
-        self._file = OpenFile(JOURNAL, path, clock=clock)
-        self.path = path
+        super().__init__(JOURNAL, path, clock=clock)
 
     @classmethod
     def open(cls, path: Path, *, clock: Clock = utc_now) -> Self:
@@ -43,39 +42,9 @@ class CaJournal:
         """
         return cls(path, clock=clock)
 
-    def close(self) -> None:
-        """Write what is queued, fold the WAL into the file, and let go of the lock; idempotent."""
-        self._file.close()
-
-    def __enter__(self) -> Self:
-        """Close at the end of the block."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close."""
-        self.close()
-
-    @property
-    def commits(self) -> int:
-        """Transactions that were committed since it was opened."""
-        return self._file.writer.commits
-
     def reader(self) -> JournalReader:
         """Open a reader beside; the caller closes it."""
         return JournalReader(self.path)
-
-    # -- for other concerns that keep rows here
-
-    async def perform(self, operation: Operation[Result]) -> Result:
-        """Run ``operation(connection, at)`` in a transaction of the writer's thread; return when it is durable.
-
-        What it raises undoes it and reaches the caller unchanged, but for SQLite's errors, which become ours.
-        """
-        return await self._file.writer.perform(operation)
-
-    def perform_blocking(self, operation: Operation[Result]) -> Result:
-        """Do as ``perform``, and block this thread meanwhile."""
-        return self._file.writer.submit(operation).result()
 
     # -- issuing
 

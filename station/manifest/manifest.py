@@ -8,7 +8,7 @@ from typing import Final, Self, TypeVar
 
 from cryptography import x509
 
-from hsm.durable import Clock, OpenFile, Operation, utc_now
+from hsm.durable import Clock, OpenFile, utc_now
 from station.errors import ManifestError, printable
 from station.manifest import life, operations, order_operations
 from station.manifest.life import Holder, LifeAct, LifeRequest
@@ -21,7 +21,7 @@ JOURNAL: Final = "journal"
 """The kind of the events that the schema writes by itself."""
 
 
-class Manifest:
+class Manifest(OpenFile):
     """The one writer of a manifest. Every awaited method returns when its rows are durable (I1), or raises.
 
     Cancelling a caller does not undo what it asked for. Methods may be called from any event loop and any thread; use
@@ -30,11 +30,8 @@ class Manifest:
 
     def __init__(self, path: Path, *, clock: Clock = utc_now) -> None:
         """Do the same as ``open``."""
-        self._file = OpenFile(MANIFEST, path, clock=clock)
-        self._db = self._file.db
-        self._writer = self._file.writer
+        super().__init__(MANIFEST, path, clock=clock)
         self._identity: str = self._db.execute("SELECT uuid FROM manifest_identity").fetchone()[0]
-        self.path = path
 
     @classmethod
     def open(cls, path: Path, *, clock: Clock = utc_now) -> Self:
@@ -53,41 +50,9 @@ class Manifest:
         """
         return cls(path, clock=clock)
 
-    def close(self) -> None:
-        """Write what is queued, fold the WAL into the file, and let go of the lock; idempotent.
-
-        While a reader has the file open, the WAL stays beside it, complete; whoever closes last folds it.
-        """
-        self._file.close()
-
-    def __enter__(self) -> Self:
-        """Close at the end of the block."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close."""
-        self.close()
-
-    @property
-    def commits(self) -> int:
-        """Transactions that were committed since it was opened."""
-        return self._writer.commits
-
     async def answer(self) -> None:
         """Return once the writing thread and the disk's lock have answered; nothing is written."""
         await self._writer.perform(lambda _connection, _at: None)
-
-    async def perform(self, operation: Operation[Result]) -> Result:
-        """Do something to the rows in one transaction, durable when it returns: for what keeps rows of its own here.
-
-        Raises:
-            ManifestError: the operation or the commit failed; nothing of it is stored.
-        """
-        return await self._writer.perform(operation)
-
-    def perform_blocking(self, operation: Operation[Result]) -> Result:
-        """Do as ``perform``, and block this thread meanwhile."""
-        return self._writer.submit(operation).result()
 
     @property
     def identity(self) -> str:

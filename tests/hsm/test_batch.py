@@ -318,7 +318,7 @@ async def test_form_decides_the_files(desk, folder):
 
 async def test_full_disk_ends_the_batch_and_space_lets_it_go_on(desk, folder):
     fill(folder, 4 * CHUNK)
-    connection = desk.journal._file.db.conn
+    connection = desk.journal._db.conn
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
     connection.execute(f"PRAGMA max_page_count = {pages + 20}")
     told = []

@@ -266,7 +266,7 @@ async def test_clock_that_goes_back_stops_the_next_intent(path):
 
 
 async def test_full_disk_refuses_the_intent_and_space_heals(journal):
-    connection = journal._file.db.conn
+    connection = journal._db.conn
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
     connection.execute(f"PRAGMA max_page_count = {pages}")
 
