@@ -213,7 +213,7 @@ async def test_what_is_being_published_is_finished_when_the_line_stops(config, m
         real(descriptor)
 
     async with scheduled(config) as (schedule, _):
-        monkeypatch.setattr("hsm.revocation.folder.os.fsync", slow)
+        monkeypatch.setattr("hsm.files.os.fsync", slow)
         task = asyncio.create_task(schedule.run())
         await begun.wait()
         task.cancel()
