@@ -614,7 +614,7 @@ def test_half_file_in_the_folder_is_never_seen(journal, issuer, folder, monkeypa
         seen.append((folder.path / "full.crl").read_bytes())
         real(descriptor)
 
-    monkeypatch.setattr("hsm.revocation.folder.os.fsync", watch)
+    monkeypatch.setattr("hsm.files.os.fsync", watch)
     publish(journal, issuer, folder, [FULL], later())
     after = (folder.path / "full.crl").read_bytes()
     assert seen == [before, after]
@@ -628,7 +628,7 @@ def test_folder_that_cannot_be_written_keeps_what_is_published(journal, issuer, 
     def full(_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("hsm.revocation.folder.os.fsync", full)
+    monkeypatch.setattr("hsm.files.os.fsync", full)
     with pytest.raises(CrlError, match="No space left") as caught:
         publish(journal, issuer, folder, [FULL], later())
     assert caught.value.code == "crl.folder"
