@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from firmware_tools.personas import DEFAULT_PERSONA, PERSONAS
 from station.cli.commands import command, json_option
 from station.cli.root import EXIT_FAILURE
 from station.cli.run import serve
@@ -31,7 +32,14 @@ class _Speed(click.IntRange):
         return speed
 
 
-@command("demo", examples=["station demo", "station demo --boards 16 --baud 921600 --dir /tmp/demo"])
+@command(
+    "demo",
+    examples=[
+        "station demo",
+        "station demo --boards 16 --baud 921600 --dir /tmp/demo",
+        "station demo --persona nrf91 --dir modems",
+    ],
+)
 @click.option(
     "--boards",
     type=click.IntRange(1, MAX_REHEARSAL_BOARDS),
@@ -49,8 +57,15 @@ class _Speed(click.IntRange):
 @click.option(
     "--dir", "directory", type=click.Path(file_okay=False), default="demo", show_default=True, help="Its folder."
 )
+@click.option(
+    "--persona",
+    type=click.Choice(list(PERSONAS)),
+    default=DEFAULT_PERSONA,
+    show_default=True,
+    help="What the boards are: modems, boards with a shell (docs/drivers.md).",
+)
 @json_option("Write one JSON object a line: each change of a slot, and a summary at the end.")
-def demo(*, boards: int, baud: int, directory: str, as_json: bool) -> None:
+def demo(*, boards: int, baud: int, directory: str, persona: str, as_json: bool) -> None:
     """Rehearse with virtual boards.
 
     Everything but the plastic is real: each board is a process of the compiled reference firmware on a tty of its own,
@@ -59,9 +74,8 @@ def demo(*, boards: int, baud: int, directory: str, as_json: bool) -> None:
     slots; a board that was half done, because the demo was killed, goes on. Exit 1 if a board failed.
     """
     say = partial(click.secho, dim=True, err=True)
-    summary = serve(
-        prepare_demo(Path(directory), boards=boards, baud=baud or None, say=say), once=True, as_json=as_json
-    )
+    config = prepare_demo(Path(directory), boards=boards, baud=baud or None, say=say, persona=persona)
+    summary = serve(config, once=True, as_json=as_json)
     if not as_json:
         manifest = Path(directory) / "manifest.db"
         click.echo(f"\nThe manifest is {manifest}. Look at it:")

@@ -5,9 +5,11 @@ from typing import Final
 
 import click
 
+from firmware_tools.personas import DEFAULT_PERSONA, PERSONAS
 from station.cli.commands import command
 from station.config import MAX_REHEARSAL_BOARDS
 from station.config.folder import ORDER, QUANTITY, make_line
+from station.errors import ConfigError
 
 DEVELOPMENT_NAME: Final = "DEVELOPMENT ONLY"
 """The name of a CA made by ``--softhsm``: none of its certificates can pass for a real one."""
@@ -29,14 +31,23 @@ DEVELOPMENT_NAME: Final = "DEVELOPMENT ONLY"
     metavar="BOARDS",
     help="Let so many virtual boards fill the slots.",
 )
-def init(directory: str, *, with_softhsm: bool, boards: int | None) -> None:
+@click.option(
+    "--persona",
+    type=click.Choice(list(PERSONAS)),
+    default=DEFAULT_PERSONA,
+    show_default=True,
+    help="What virtual boards are (docs/drivers.md).",
+)
+def init(directory: str, *, with_softhsm: bool, boards: int | None, persona: str) -> None:
     """Write a commented station.toml into a folder.
 
     The folder is DIRECTORY, or the one you are in; it is made if it is missing. The serial ports that are plugged in
     now become the slots. Nothing that is there is overwritten. With --softhsm, 'station run' works at once.
     """
     folder = Path(directory)
-    path = make_line(folder, ca_name=DEVELOPMENT_NAME if with_softhsm else None, boards=boards)
+    if persona != DEFAULT_PERSONA and not boards:
+        raise ConfigError("--persona says what virtual boards are; add --rehearsal BOARDS, or leave it out")
+    path = make_line(folder, ca_name=DEVELOPMENT_NAME if with_softhsm else None, boards=boards, persona=persona)
     click.echo(f"wrote {path}")
     if with_softhsm:
         click.echo(f"made a CA for development in {folder / 'ca'}, its keys in SoftHSM tokens in {folder / 'tokens'}")

@@ -10,7 +10,7 @@ import click
 
 from station.cli.commands import Group, config_option
 from station.cli.manifest_backup import backup, doctor, restore_drill
-from station.cli.manifest_export import COMMANDS, check_export, export_key
+from station.cli.manifest_export import COMMANDS, check_export, check_order, export_key
 from station.cli.manifest_import import exports, import_list, import_receipt, lists
 from station.cli.manifest_ledger import accept, check_proof, checkpoint, ledger_key, prove, verify_command
 from station.config import load
@@ -92,6 +92,7 @@ def export_jsonl(config_path: str, output: str | None, state: str, order: str | 
 def _export(write: Callable[..., int], config_path: str, *, output: str | None, state: str, order: str | None) -> None:
     config = load(Path(config_path))
     with ManifestReader(config.station.manifest) as reader:
+        check_order(reader, order)
         units = reader.export(state=None if state == _ALL else UnitState(state), order=order)
         if output is None:
             if isinstance(sys.stdout, io.TextIOWrapper):

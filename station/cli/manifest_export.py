@@ -14,6 +14,7 @@ from station.cli.commands import Command, config_option, json_option
 from station.cli.output import print_json
 from station.config import Config, load
 from station.config.certificates import load_certificate
+from station.config.section import nearest
 from station.errors import StationError
 from station.exports.aws import Accounts, Bulk
 from station.exports.azure import Azure
@@ -25,7 +26,8 @@ from station.exports.naming import Naming
 from station.exports.nrfcloud import FIRMWARE_TYPES, NrfCloud
 from station.exports.signature import KEY_FILE, TokenSeal, make_export_key, open_seal, read_export_key, thumbprint
 from station.exports.tables import Form, Table
-from station.manifest import Manifest, ManifestReader, UnitState
+from station.line.asked_book import opened_book
+from station.manifest import ManifestReader, UnitState
 from station.manifest.handing import Lacking, Which
 from station.signing import open_signer
 
@@ -240,10 +242,11 @@ def _hand_over(asked: _Asked, target: ExportTarget, seal: TokenSeal | None = Non
     config = asked.config
     lacking = None if asked.recipient is None else Lacking(target.name, _recipient(asked.recipient), asked.which)
     with ExitStack() as stack:
-        book = None if lacking is None else stack.enter_context(Manifest.open(config.station.manifest))
+        book = None if lacking is None else stack.enter_context(opened_book(config.station.manifest))
         if seal is None:
             seal = _seal(asked, stack)
         reader = stack.enter_context(ManifestReader(config.station.manifest))
+        check_order(reader, asked.order)
         units = reader.export(state=UnitState.PASSED, order=asked.order, lacking=lacking)
         terms = Terms(asked.recipient or "", config.station.id, asked.order)
         done = hand_over(target, units, asked.out, terms, book=book, seal=seal)
@@ -260,6 +263,19 @@ def _hand_over(asked: _Asked, target: ExportTarget, seal: TokenSeal | None = Non
         )
         signed = "signed" if done.signed else "not signed"
         click.echo(f"{done.path}: {done.units} units, {signed}; {what}", err=True)
+
+
+def check_order(reader: ManifestReader, name: str | None) -> None:
+    """Refuse an order that is not there: a mistyped one would have no units, and nobody would notice.
+
+    Raises:
+        StationError: names the orders that are.
+    """
+    known = reader.order_names()
+    if name is not None and name not in known:
+        raise StationError(
+            f"there is no order '{name}' in this manifest; {nearest(name, known)}", code="export.no_order"
+        )
 
 
 def _recipient(text: str) -> str:

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -16,14 +15,9 @@ from station.errors import StationError
 from station.imports.lists import Fault, read_list
 from station.imports.matching import Matched, Part, match
 from station.imports.receipts import read_receipt
-from station.manifest import Manifest, ManifestReader
-from station.manifest.handing import (
-    Outcome,
-    add_list,
-    export_of,
-    receive,
-    taken,
-)
+from station.line.asked_book import opened_book
+from station.manifest import ManifestReader
+from station.manifest.handing import Outcome, export_of, taken
 from station.manifest.handing import exports as all_exports
 from station.manifest.handing import lists as all_lists
 
@@ -98,10 +92,8 @@ def import_receipt(  # noqa: PLR0913 (one option each)
         found = match(reader, export, read, Part(file, None if rest is None else Outcome(rest)))
     new = 0
     if not found.faults and not dry_run and found.verdicts:
-        with Manifest.open(config.station.manifest) as manifest:
-            new = manifest.perform_blocking(
-                partial(receive, export_id=export_id, verdicts=found.verdicts, source=read.sha256)
-            )
+        with opened_book(config.station.manifest) as book:
+            new = book.receive(export_id=export_id, verdicts=found.verdicts, source=read.sha256)
     _tell(receipt, read.form, found, new, dry_run=dry_run, as_json=as_json)
 
 
@@ -154,8 +146,8 @@ def import_list(  # noqa: PLR0913 (one option each)
     number = None
     if not faults and not dry_run:
         rows = [row for _, row in read.rows]
-        with Manifest.open(config.station.manifest) as manifest:
-            number = manifest.perform_blocking(partial(add_list, name=name, rows=rows, source=read.sha256))
+        with opened_book(config.station.manifest) as book:
+            number = book.add_list(name=name, rows=rows, source=read.sha256)
     if as_json:
         print_json({"rows": len(read.rows), "faults": _plain(faults), "list": number})
     else:

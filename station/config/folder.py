@@ -15,9 +15,11 @@ from pathlib import Path
 from string import Template
 from typing import Final
 
+from firmware_tools.personas import DEFAULT_PERSONA
 from hsm import Signer, TokenUri, init_ca
 from hsm.ceremony import INTERMEDIATE_FILE, ROOT_FILE
 from softhsm import SoftHsm, make_tokens
+from station.config.languages import PERSONA_PRODUCTS, VirtualProduct
 from station.errors import ConfigError
 from station.ledger.keying import LEDGER_FILE, make_ledger_key
 from station.orders.rehearsal import rehearsal_order
@@ -52,8 +54,10 @@ _REHEARSAL: Final = """
 # 'station slots suggest' prints.
 [rehearsal]
 boards = {boards}
-directory = "boards"
+{persona}directory = "boards"
 """
+
+_ACCEPTS: Final = "accepts = {}    # in place of reading back, in place of a signature: docs/drivers.md\n"
 
 
 def make_line(  # noqa: PLR0913 (what a line is, each with its default)
@@ -64,6 +68,7 @@ def make_line(  # noqa: PLR0913 (what a line is, each with its default)
     order: str = ORDER,
     quantity: int = QUANTITY,
     boards: int | None = None,
+    persona: str = DEFAULT_PERSONA,
 ) -> Path:
     """Make the folder of a line. Nothing that is there is overwritten.
 
@@ -74,6 +79,7 @@ def make_line(  # noqa: PLR0913 (what a line is, each with its default)
         order: name of the production order that the line will run.
         quantity: units in it; with a CA, such an order is signed and imported.
         boards: how many virtual boards fill the slots; None for slots at the ports that are plugged in now.
+        persona: what virtual boards are; order and product are for such boards.
 
     Returns:
         The path of ``station.toml``, which is written last: where it is, all else is too.
@@ -97,12 +103,14 @@ def make_line(  # noqa: PLR0913 (what a line is, each with its default)
             issuing=TokenUri.parse(tokens.uri(INTERMEDIATE_TOKEN)),
             key=directory / OEM_KEY,
             environment=tokens.environment,
+            product=PERSONA_PRODUCTS[persona].model,
         )
     text = configuration(
         name=name or directory.absolute().name or "station",
         tokens=tokens,
         order=order,
-        slots=_REHEARSAL.format(boards=boards) if boards else _present_slots(),
+        slots=_rehearsal(boards, persona) if boards else _present_slots(),
+        product=PERSONA_PRODUCTS[persona],
     )
     with path.open("x", encoding="utf-8") as file:
         file.write(text)
@@ -128,7 +136,14 @@ def make_ca(directory: Path, name: str) -> SoftHsm:
     return tokens
 
 
-def configuration(*, name: str, slots: str, tokens: SoftHsm | None = None, order: str = ORDER) -> str:
+def configuration(
+    *,
+    name: str,
+    slots: str,
+    tokens: SoftHsm | None = None,
+    order: str = ORDER,
+    product: VirtualProduct = PERSONA_PRODUCTS[DEFAULT_PERSONA],
+) -> str:
     """Return the text of a station.toml, with comments.
 
     Args:
@@ -136,6 +151,7 @@ def configuration(*, name: str, slots: str, tokens: SoftHsm | None = None, order
         slots: the sections at the end.
         tokens: in the folder ``tokens`` beside the file; None for a token that is yet to be named.
         order: name of the production order.
+        product: what boards have to be.
     """
     template = Template((resources.files("station.config") / CONFIGURATION).read_text(encoding="utf-8"))
     return template.substitute(
@@ -143,8 +159,16 @@ def configuration(*, name: str, slots: str, tokens: SoftHsm | None = None, order
         token=_quoted(tokens.uri(INTERMEDIATE_TOKEN) if tokens else _TOKEN),
         environment=f'{"" if tokens else "# "}environment = {{ SOFTHSM2_CONF = "tokens/softhsm2.conf" }}\n',
         order=_quoted(order),
+        model=_quoted(product.model),
+        locks=json.dumps(product.locks),
+        accepts=_ACCEPTS.format(json.dumps(product.accepts)) if product.accepts else "",
         slots=slots,
     )
+
+
+def _rehearsal(boards: int, persona: str) -> str:
+    line = "" if persona == DEFAULT_PERSONA else f'persona = "{persona}"\n'
+    return _REHEARSAL.format(boards=boards, persona=line)
 
 
 def stanza(port: PortEvent, *, name: str) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 DEFAULT_DRIVER: Final = "smp"
 """What the reference device speaks."""
@@ -41,6 +41,31 @@ PERSONA_DRIVERS: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 """Which driver speaks to the virtual boards of a persona (``firmware_tools.personas``)."""
+
+
+class VirtualProduct(NamedTuple):
+    """What ``[product]`` has to say for the virtual boards of a persona to pass."""
+
+    model: str = "reference-device"
+    locks: tuple[str, ...] = ()
+    accepts: tuple[str, ...] = ()
+
+
+_LOCKED: Final = VirtualProduct(locks=("debug", "credentials"))
+_MODEM: Final = VirtualProduct("nRF9151-LACA", accepts=("digest", "attestation"))
+
+PERSONA_PRODUCTS: Final[Mapping[str, VirtualProduct]] = MappingProxyType(
+    {
+        "smp": _LOCKED,
+        "nrf91": _MODEM,
+        "nrf91-shell": _MODEM,
+        "nrf91-old": _MODEM,
+        "zephyr-shell": VirtualProduct(),
+        "zephyr-shell-noisy": VirtualProduct(),
+        "home-made": _LOCKED,
+    }
+)
+"""By persona."""
 
 
 def installed_drivers() -> dict[str, EntryPoint]:

@@ -65,6 +65,8 @@ class Identity:
     """SHA-256 of the leaf certificate (DER) it holds, 32 bytes, or None."""
     kept_sha256: bytes | None = None
     """Of a ``Comparing`` board, in place of ``leaf_sha256``: the digest it tells of the certificates it keeps."""
+    key_sha256: bytes | None = None
+    """SHA-256 of the SubjectPublicKeyInfo (DER) of the key that it says it has, where it says so."""
     remarks: Mapping[str, str] = field(default_factory=dict)
     """What else it says of itself, for the record: other numbers that are printed on it, for example."""
 

@@ -11,6 +11,7 @@ the end of its line, *with* that end, so that what it cut in two is one line aga
 of a line. ``Console`` is that over a link. Neither knows what any shell says; ``zephyr_shell`` and ``described`` do.
 """
 
+import asyncio
 import re
 from collections import deque
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from station.ports.link import Link
 
 TALK_LIMIT: Final = 65536
 """Bytes that a board may say before its answer ends."""
+
+TURN: Final = 2048
+"""Bytes that are looked at before other boards have their turn: a thousand lines in them cost milliseconds."""
 
 LINE_LIMIT: Final = 8192
 """Characters of a line that we accept."""
@@ -83,6 +87,8 @@ class ConsoleText:
         for text in raw:
             line = self._cut + _ANSI.sub("", text[:LINE_LIMIT]).replace("\0", "").rstrip("\r")
             self._cut = ""
+            if not line or line.isspace():
+                continue
             begins = [found.start() for log in self._shape.logs if (found := log.search(line)) is not None]
             if begins:
                 self._cut = line[: min(begins)][-LINE_LIMIT:]
@@ -139,7 +145,10 @@ class Console:
         if self.heard > TALK_LIMIT:
             self.forget()
             raise Garbled(f"the board sent {self.heard} bytes and no answer", port=self.link.name)
-        self._lines += self._text.take(data)
+        for at in range(0, len(data), TURN):
+            if at:
+                await asyncio.sleep(0)
+            self._lines += self._text.take(data[at : at + TURN])
 
     async def old_lines(self) -> list[str]:
         """Return what has come and was not looked at: it is nobody's answer."""

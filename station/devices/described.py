@@ -16,17 +16,19 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from firmware_tools.provisioning_group import MAX_CSR
 from hsm import Csr, CsrError
-from station.devices import Capability, DeviceState, Identity, Locks
+from station.devices import Capability, DeviceState, Identity, Locks, certificates
+from station.devices.certificates import PEM_BEGIN
 from station.devices.csr_proof import committed_name, signed_parts
 from station.devices.described_wire import DescribedWire, NoCertificate, Told
 from station.devices.description import Description, Exchange, Form
 from station.errors import DeviceError, Garbled, NoAnswer
 from station.ports.link import Link
 
+TRIES: Final = 4
+"""How often a CSR or a chain is asked for, or a chain written, until it is sound: one harmed letter is enough."""
+
 SAME: Final = 5
 """How often a board may say who it is until it has said the same twice."""
-
-_PEM_BEGIN: Final = "-----BEGIN "
 
 
 class DescribedDriver:
@@ -45,6 +47,8 @@ class DescribedDriver:
         self._wire = DescribedWire(link, description)
         self._values: dict[str, object] = {"tag": sec_tag, "hardware_id": "", "lock": ""}
         self._self: Told | None = None
+        self._read: list[bytes] | None = None
+        """What the board read out last."""
 
     @property
     def disturbances(self) -> int:
@@ -75,22 +79,22 @@ class DescribedDriver:
 
     async def make_key(self) -> bytes:
         """See ``Driver.make_key``."""
-        der = await self._csr("make_key")
-        with suppress(CsrError):
-            return Csr.parse(der).der
-        if self._description.new_key_each_time:
-            return der
-        return await self._csr("make_key")  # it may have been the wire
+        der = b""
+        for _ in range(1 if self._description.new_key_each_time else TRIES):
+            der = await self._csr()
+            with suppress(CsrError):
+                return Csr.parse(der).der
+        return der
 
-    async def _csr(self, verb: str) -> bytes:
-        told = await self._perform(verb)
-        der = self._bytes("csr", told["csr"])
+    async def _csr(self) -> bytes:
+        told = await self._perform("make_key")
+        der = self._bytes("csr", _one(told, "csr"))
         if len(der) > MAX_CSR:
             raise Garbled(f"a CSR of {len(der)} bytes; at most {MAX_CSR}")
         return der
 
     async def install(self, chain: Sequence[bytes]) -> None:
-        """See ``Driver.install``. An answer that is lost on the way begins it anew, once."""
+        """See ``Driver.install``. What is lost or harmed on the way begins it anew, some times."""
         content = self._content(chain)
         values: dict[str, object] = {
             "chain": content,
@@ -98,12 +102,16 @@ class DescribedDriver:
             "chain_size": len(content),
             "leaf_sha256": sha256(chain[0]).digest(),
         }
-        try:
-            told = await self._perform("install", values)
-        except (Garbled, NoAnswer):
-            told = await self._perform("install", values)
-        if digest := told.get("chain_sha256"):
-            self._compare(self._bytes("chain_sha256", digest, size=32), values["chain_sha256"])
+        for tries_left in reversed(range(TRIES)):
+            try:
+                told = await self._perform("install", values)
+                if digest := told.get("chain_sha256"):
+                    self._compare(self._bytes("chain_sha256", digest, size=32), values["chain_sha256"])
+            except (Garbled, NoAnswer, DeviceError):
+                if not tries_left:
+                    raise
+            else:
+                return
 
     async def read_back(self, chain: Sequence[bytes] | None) -> bytes:
         """See ``Driver.read_back``.
@@ -111,21 +119,38 @@ class DescribedDriver:
         Raises:
             DeviceError: ``device.chain_differs``, ``device.certificate_malformed``, or what the file calls it.
         """
+        for tries_left in reversed(range(TRIES)):
+            try:
+                held = await self._held(chain)
+            except NoCertificate:
+                raise
+            except (Garbled, DeviceError):
+                if not tries_left:
+                    raise
+            else:
+                if chain is not None or held == self._read:
+                    self._read = held
+                    return held[0]
+                self._read = held  # nothing tells that it was not harmed, but the same once more
+        raise Garbled("the board reads its certificate out in another way each time")
+
+    async def _held(self, chain: Sequence[bytes] | None) -> list[bytes]:
+        """Return the certificates (DER) that the board reads out, once."""
         told = await self._perform("read_back")
-        text = told["chain"]
-        content = text.encode() if text.startswith(_PEM_BEGIN) else self._bytes("chain", text)
+        text = _one(told, "chain")
+        content = text.encode() if text.startswith(PEM_BEGIN) else self._bytes("chain", text)
         if self._description.chain.zero:
             content = content.rstrip(b"\0")
         if not content:
             raise NoCertificate("the board holds no certificate")
         if digest := told.get("chain_sha256"):
             self._compare(self._bytes("chain_sha256", digest, size=32), sha256(content).digest())
-        certificates = _certificates(content)
+        held = _certificates(content)
         if chain is not None:
             wanted = list(chain[:1] if self._description.chain.leaf_only else chain)
-            if certificates != wanted:
-                self._compare(sha256(b"".join(certificates)).digest(), sha256(b"".join(wanted)).digest())
-        return certificates[0]
+            if held != wanted:
+                self._compare(sha256(b"".join(held)).digest(), sha256(b"".join(wanted)).digest())
+        return held
 
     async def prove(self, challenge: bytes) -> tuple[bytes, bytes]:
         """See ``Driver.prove``.
@@ -144,8 +169,8 @@ class DescribedDriver:
         }
         told = await self._perform("prove", values)
         if proof.by_csr:
-            return signed_parts(self._bytes("csr", told["csr"]))
-        signature = self._bytes("signature", told["signature"])
+            return signed_parts(self._bytes("csr", _one(told, "csr")))
+        signature = self._bytes("signature", _one(told, "signature"))
         return proof.message(challenge, leaf), _as_der(signature) if proof.is_raw else signature
 
     async def lock(self, locks: Locks) -> None:
@@ -222,7 +247,7 @@ class DescribedDriver:
     def _bytes(self, name: str, text: str, *, size: int | None = None) -> bytes:
         """Read what a board told, in the form that the file says; a PEM block is read as one."""
         try:
-            if text.startswith(_PEM_BEGIN):
+            if text.startswith(PEM_BEGIN):
                 body = "".join(line for line in text.splitlines() if not line.startswith("-----"))
                 value = Form.BASE64.decode(body)
             else:
@@ -277,6 +302,14 @@ def _checked(name: str, text: str, limit: int) -> str:
     return text
 
 
+def _one(told: Told, name: str) -> str:
+    """Return what a board told; its file may say that it need not tell it."""
+    value = told.get(name)
+    if value is None:
+        raise Garbled(f"the board did not tell its {name}")
+    return value
+
+
 def _state(word: str | None, *, has_leaf: bool) -> DeviceState:
     if word and word.upper() in DeviceState.__members__:
         return DeviceState[word.upper()]
@@ -286,27 +319,11 @@ def _state(word: str | None, *, has_leaf: bool) -> DeviceState:
 def _certificates(content: bytes) -> list[bytes]:
     """Return the certificates (DER) that a board's store holds, as PEM or as DER one after the other."""
     try:
-        if content.startswith(_PEM_BEGIN.encode()):
-            return [cert.public_bytes(Encoding.DER) for cert in x509.load_pem_x509_certificates(content)]
-        found = []
-        while content:
-            size = _der_size(content)
-            found.append(x509.load_der_x509_certificate(content[:size]).public_bytes(Encoding.DER))
-            content = content[size:]
-    except (ValueError, IndexError) as error:
+        return certificates.split(content)
+    except ValueError as error:
         raise DeviceError(
             f"what the board holds is no certificate: {error}", code="device.certificate_malformed"
         ) from error
-    return found
-
-
-def _der_size(content: bytes) -> int:
-    """Return how long the element is that begins here, head included."""
-    first = content[1]
-    if first < 0x80:  # noqa: PLR2004  # X.690 8.1.3.4: the short form
-        return 2 + first
-    count = first & 0x7F
-    return 2 + count + int.from_bytes(content[2 : 2 + count])
 
 
 def _as_der(signature: bytes) -> bytes:

@@ -58,12 +58,19 @@ class DescribedWire:
         """An open port has nothing old on it but what the board says while it boots."""
 
     async def ask(self, exchange: Exchange, values: Mapping[str, object]) -> Told:
-        """Send a command and return what its answer tells, asking again where that is allowed."""
+        """Send a command and return what its answer tells, asking again where that is allowed.
+
+        There a refusal counts when it came twice: a command that was harmed on its way is refused as well.
+        """
         command = exchange.command(values)
-        failure: LinkError = NoAnswer("no byte came", port=self._console.link.name)
+        failure: LinkError | DeviceError = NoAnswer("no byte came", port=self._console.link.name)
         for _ in range(TRIES if exchange.again else 1):
             try:
                 return self._told(exchange, command, await self._lines(exchange, command))
+            except DeviceError as error:
+                if isinstance(failure, DeviceError):
+                    raise
+                failure = error
             except (NoAnswer, Garbled) as error:
                 self.disturbances += 1
                 failure = error

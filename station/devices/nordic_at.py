@@ -6,9 +6,9 @@ Read ``nordic_at_wire`` for how a command goes over the wire, ``nordic_at_statem
 ==========  =======================================================================================================
 verb        commands
 ==========  =======================================================================================================
-identify    ``%ATTESTTOKEN="nonce"``, ``%DEVICEUUID``, ``%ATTESTTOKEN="nonce"``, ``+CGMM``, ``+CGMR``, ``%SHORTSWVER``,
-            ``+CGSN``, ``%CMNG=1,tag``
-make_key    ``+CFUN=4``, ``%CMNG=1,tag``, what is there is deleted, ``%KEYGEN=tag,2,0``, ``%CMNG=1,tag``
+identify    ``%ATTESTTOKEN="nonce"``, ``%DEVICEUUID``, ``%ATTESTTOKEN="nonce"``, ``+CGMM`` twice, ``+CGMR``,
+            ``%SHORTSWVER``, ``+CGSN``, ``%CMNG=1,tag`` twice
+make_key    ``+CFUN=4``, ``%CMNG=1,tag``, what is there is deleted, ``%KEYGEN=tag,2,0``, ``%CMNG=1,tag,2`` twice
 install     ``+CFUN=4``, ``%CMNG=0,tag,1,"PEM"``, ``%CMNG=1,tag``
 read_back   ``%CMNG=1,tag``
 attest      ``%ATTESTTOKEN="nonce"``, ``%CMNG=1,tag``
@@ -42,6 +42,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from firmware_tools.provisioning_group import MAX_CSR
 from station.devices import Attestation, Capability, DeviceState, Identity, Locks
+from station.devices.nordic_at_credentials import CLIENT_CERTIFICATE, CLIENT_KEY, SAME, Credentials
 from station.devices.nordic_at_statement import (
     NONCE_SIZE,
     TEXT,
@@ -61,15 +62,14 @@ SEC_TAG: Final = 16842753
 INTRODUCTIONS: Final = 3
 """How often a modem may say who it is until it has said the same thing twice."""
 
-CLIENT_CERTIFICATE: Final = 1
-CLIENT_KEY: Final = 2
+WRITES: Final = 4
+"""How often a chain is written until the modem tells its digest: one harmed letter among some 1,500 is enough."""
 
 _UUID: Final = re.compile(r"%DEVICEUUID: ([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})")
 _MODEL: Final = re.compile(r"(nRF[0-9A-Za-z][ -~]{0,28})")
 _FIRMWARE: Final = re.compile(r"(mfw[ -~]{1,29})")
 _SHORT: Final = re.compile(r"%SHORTSWVER: [ -~]{0,20}?(\d{1,3}\.\d{1,3}\.\d{1,3})[ -~]{0,20}")
 _IMEI: Final = re.compile(r"(\d{15})")
-_ENTRY: Final = re.compile(r'%CMNG: (\d{1,10}),(\d{1,3})(?:,"([0-9A-Fa-f]{64})")?')
 _KEY: Final = re.compile(rf'%KEYGEN: "({TEXT})"')
 _TOKEN: Final = re.compile(rf'%ATTESTTOKEN: "({TEXT})"')
 
@@ -114,6 +114,7 @@ class NordicAtDriver:
         self._timeouts = timeouts or AtTimeouts()
         self._wire = AtWire(link, self._timeouts.query, self._meet)
         self._tag = sec_tag
+        self._credentials = Credentials(self._wire, sec_tag, seconds=self._timeouts.write)
         self._met: IdentityStatement | None = None
         self._key = IdentityKey()
         self._self: _Self | None = None
@@ -143,7 +144,7 @@ class NordicAtDriver:
             me = await self._introduced()
         finally:
             self._may_change = False
-        entries = await self._list()
+        entries = await self._credentials.listed_twice()
         certificate = entries.get(CLIENT_CERTIFICATE)
         return Identity(
             hardware_id=str(uuid.UUID(bytes=me.uuid)),
@@ -154,6 +155,7 @@ class NordicAtDriver:
             state=_state(entries),
             leaf_sha256=None,
             kept_sha256=None if certificate is None else bytes.fromhex(certificate),
+            key_sha256=bytes.fromhex(entries.get(CLIENT_KEY, "")) or None,
             remarks={"imei": me.imei, "firmware_uuid": str(uuid.UUID(bytes=me.build))},
         )
 
@@ -172,10 +174,10 @@ class NordicAtDriver:
 
     async def _new_key(self) -> bytes:
         await self._offline()
-        entries = await self._list()
+        entries = await self._credentials.listed()
         for kind in (CLIENT_CERTIFICATE, CLIENT_KEY):  # the certificate first: never one without its key
             if kind in entries:
-                await self._delete(kind)
+                await self._credentials.delete(kind)
         self._statement, self._made = {}, None
         (match,) = await self._wire.do(f"AT%KEYGEN={self._tag},2,0", _KEY, seconds=self._timeouts.keygen)
         statement = Statement.parse(match[1])
@@ -193,7 +195,7 @@ class NordicAtDriver:
                 f"is about tag {stated.sec_tag} of modem {stated.uuid.hex()}",
                 code="device.statement_content",
             )
-        self._made = (await self._list(CLIENT_KEY)).get(CLIENT_KEY)
+        self._made = (await self._credentials.listed_twice(CLIENT_KEY)).get(CLIENT_KEY)
         if self._made is None:
             raise DeviceError("the modem made a key and does not list it", code="device.key_missing")
         self._statement = {
@@ -204,20 +206,22 @@ class NordicAtDriver:
         return statement.body
 
     async def install(self, chain: Sequence[bytes]) -> None:
-        """See ``Driver.install``; what was written is compared at once, and written once more if it differs.
+        """See ``Driver.install``; what was written is compared at once, and written again if it differs.
 
         Raises:
-            DeviceError: ``device.chain_differs``, or what the modem refuses with.
+            DeviceError: ``device.chain_differs``, or what the modem refuses with. What differs does not stay.
         """
         await self._offline()
-        for _ in range(2):
-            if CLIENT_CERTIFICATE in await self._list(CLIENT_CERTIFICATE):
-                await self._delete(CLIENT_CERTIFICATE)
-            command = f'AT%CMNG=0,{self._tag},{CLIENT_CERTIFICATE},"{_pem(chain)}"'
-            await self._wire.do(command, seconds=self._timeouts.write)
-            listed = (await self._list(CLIENT_CERTIFICATE)).get(CLIENT_CERTIFICATE)
-            if listed is not None and bytes.fromhex(listed) in self.kept(chain):
+        listed = None
+        for _ in range(WRITES):
+            if CLIENT_CERTIFICATE in await self._credentials.listed(CLIENT_CERTIFICATE):
+                await self._credentials.delete(CLIENT_CERTIFICATE)
+            await self._credentials.write(CLIENT_CERTIFICATE, _pem(chain))
+            listed = (await self._credentials.listed(CLIENT_CERTIFICATE)).get(CLIENT_CERTIFICATE)
+            if self._is_kept(chain, listed):
                 return
+        if listed is not None:  # nobody could tell later that it was ours
+            await self._credentials.delete(CLIENT_CERTIFICATE)
         raise _differs(chain, listed)
 
     def kept(self, chain: Sequence[bytes]) -> frozenset[bytes]:
@@ -238,10 +242,15 @@ class NordicAtDriver:
                 code="device.certificate_unknown",
                 operator="Give this board to the line engineer.",
             )
-        listed = (await self._list(CLIENT_CERTIFICATE)).get(CLIENT_CERTIFICATE)
-        if listed is None or bytes.fromhex(listed) not in self.kept(chain):
+        listed = (await self._credentials.listed(CLIENT_CERTIFICATE)).get(CLIENT_CERTIFICATE)
+        if not self._is_kept(chain, listed):  # or its answer was harmed
+            listed = (await self._credentials.listed_twice(CLIENT_CERTIFICATE)).get(CLIENT_CERTIFICATE)
+        if not self._is_kept(chain, listed):
             raise _differs(chain, listed)
         return chain[0]
+
+    def _is_kept(self, chain: Sequence[bytes], listed: str | None) -> bool:
+        return listed is not None and bytes.fromhex(listed) in self.kept(chain)
 
     async def prove(self, challenge: bytes) -> tuple[bytes, bytes]:
         """Refuse: there is no such command.
@@ -259,10 +268,12 @@ class NordicAtDriver:
             statement = await self._token(nonce)
         except StatementRefused:  # it may have been the wire's fault
             statement = await self._token(nonce)
-        entries = await self._list()
+        entries = await self._credentials.listed()
+        if CLIENT_CERTIFICATE not in entries or self._made not in {None, entries.get(CLIENT_KEY)}:
+            entries = await self._credentials.listed_twice()  # it may have been the wire's fault, too
         if CLIENT_CERTIFICATE not in entries or CLIENT_KEY not in entries:
             raise DeviceError("the modem lists no key or no certificate", code="device.key_missing")
-        if self._made not in (None, entries[CLIENT_KEY]):
+        if self._made not in {None, entries[CLIENT_KEY]}:
             raise DeviceError(
                 "the modem lists another key than the one it made its statement about",
                 code="device.key_replaced",
@@ -343,7 +354,7 @@ class NordicAtDriver:
 
     async def _ask_all(self) -> _Self:
         await self._token(secrets.token_bytes(NONCE_SIZE))  # the second one: it confirms all that the first one says
-        (model,) = await self._wire.query("AT+CGMM", _MODEL)
+        model = await self._same_model()
         (firmware,) = await self._wire.query("AT+CGMR", _FIRMWARE)
         (short,) = await self._wire.query("AT%SHORTSWVER", _SHORT)
         if short[1] not in firmware[1]:  # nothing else tells a harmed letter in it
@@ -351,21 +362,19 @@ class NordicAtDriver:
         (imei,) = await self._wire.query("AT+CGSN", _IMEI)
         if not _is_imei(imei[1]):
             raise Garbled(f"{imei[1]} is no IMEI: its check digit is wrong")
-        return _Self(self._expected.uuid, model[1], firmware[1], self._expected.firmware, imei[1])
+        return _Self(self._expected.uuid, model, firmware[1], self._expected.firmware, imei[1])
 
-    # Credentials.
+    async def _same_model(self) -> str:
+        seen: set[str] = set()
+        for _ in range(SAME):
+            (match,) = await self._wire.query("AT+CGMM", _MODEL)
+            if match[1] in seen:
+                return match[1]
+            seen.add(match[1])
+        raise Garbled("the modem names its model in another way each time", got=" / ".join(sorted(seen)))
 
     async def _offline(self) -> None:
         await self._wire.do("AT+CFUN=4", seconds=self._timeouts.offline)
-
-    async def _list(self, kind: int | None = None) -> dict[int, str]:
-        """Return the digests (hex) of what stands in our tag, by type; of one type, to spare the wire, or of all."""
-        command = f"AT%CMNG=1,{self._tag}" if kind is None else f"AT%CMNG=1,{self._tag},{kind}"
-        matches = await self._wire.query(command, _ENTRY, count=None)
-        return {int(match[2]): match[3] or "" for match in matches if int(match[1]) == self._tag}
-
-    async def _delete(self, kind: int) -> None:
-        await self._wire.do(f"AT%CMNG=3,{self._tag},{kind}", seconds=self._timeouts.write)
 
 
 def _state(entries: Mapping[int, str]) -> DeviceState:

@@ -35,7 +35,7 @@ from station.errors import DeviceError, Garbled, LinkError, NoAnswer
 from station.ports.link import Link
 
 _PROMPT: Final = re.compile(r"^(?:[0-9A-Za-z_.-]{1,20}:~\$ ?)+")
-_FINAL: Final = re.compile(r"OK|ERROR|\+CM[ES] ERROR:? ?(\d{1,5}|[ -~]*)")
+_FINAL: Final = re.compile(r"OK|ERROR|\+CM[ES] ERROR:? ?(?:(\d{1,5})|[ -~]*)")
 _UNKNOWN: Final = re.compile(r"\S{1,32}: (?:command|wrong|unknown).*", re.IGNORECASE)
 _TOKEN: Final = re.compile(rf'%ATTESTTOKEN: "({TEXT})"')
 _DIGITS: Final = re.compile(r"[0-9A-Fa-f]{12}")
@@ -70,6 +70,8 @@ class AtWire:
     async def query(self, command: str, answer: re.Pattern[str], *, count: int | None = 1) -> list[re.Match[str]]:
         """Ask something that may be asked again, and return the lines that match ``answer``.
 
+        A refusal counts when it came twice: a command that was harmed on its way is refused as well.
+
         Args:
             command: such as ``AT+CGSN``.
             answer: what a whole line of the answer looks like.
@@ -80,18 +82,22 @@ class AtWire:
             NoAnswer: silence. Garbled: talk, and no such answer.
             DeviceError: ``device.two_boards``.
         """
-        failure: LinkError | StatementRefused = NoAnswer("no byte came", port=self._link.name)
+        failure: LinkError | StatementRefused | CmeError = NoAnswer("no byte came", port=self._link.name)
         for number, deadline in enumerate(self._deadlines):
             try:
                 if not self._in_step:
                     await self._find_step(deadline, number)
                 return await self._exchange(command, answer, count, deadline)
+            except CmeError as error:
+                if isinstance(failure, CmeError):
+                    raise
+                failure = error
             except (NoAnswer, Garbled, StatementRefused) as error:
                 failure = error
         raise failure
 
     async def do(self, command: str, answer: re.Pattern[str] | None = None, *, seconds: float) -> list[re.Match[str]]:
-        """Let something be done, once: no second try, since the first may have been heard.
+        """Let something be done, once: no second try, since the first may have been heard, unless it was refused.
 
         Args:
             command: with its content, if any.
@@ -103,7 +109,13 @@ class AtWire:
         """
         if not self._in_step:
             await self.query("AT", _NOTHING, count=0)
-        return await self._exchange(command, answer or _NOTHING, 0 if answer is None else 1, seconds)
+        for is_last in (False, True):
+            try:
+                return await self._exchange(command, answer or _NOTHING, 0 if answer is None else 1, seconds)
+            except CmeError:  # of a command that was harmed on its way, perhaps
+                if is_last:
+                    raise
+        raise AssertionError(command)  # pragma: no cover - the loop returns or raises
 
     async def _exchange(
         self, command: str, answer: re.Pattern[str], count: int | None, deadline: float
@@ -134,8 +146,7 @@ class AtWire:
                 if line == "OK":
                     return found
                 self._in_step = True
-                number = end.group(1) or ""
-                raise CmeError(_shown(command), int(number) if number.isdigit() else None)
+                raise CmeError(_shown(command), int(end[1]) if end[1] else None)
             elif harmed.search(line):
                 raise Garbled(f"a line of the answer to {_shown(command)} was harmed", port=self._link.name, got=line)
 

@@ -33,10 +33,11 @@ from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 
 from firmware_tools.provisioning_group import MAX_CSR
 from hsm import Csr, CsrError
-from station.devices import Capability, DeviceState, Identity, Locks
+from station.devices import Capability, DeviceState, Identity, Locks, certificates
 from station.devices.csr_proof import committed_name, signed_parts
 from station.devices.zephyr_shell_wire import CTRL_C, ShellWire, Unknown
 from station.errors import DeviceError, Garbled
@@ -51,8 +52,14 @@ FIRST_PIECE: Final = 480
 SMALL_PIECE: Final = 48
 """Characters that every shell takes, the smallest receive buffer too."""
 
+TRIES: Final = 4
+"""How often a CSR is asked for, or a chain written, until it is sound: one harmed letter is enough."""
+
 SAME: Final = 5
 """How often a board may be asked until it says the same thing twice."""
+
+_P256: Final = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d030107034200")
+"""SubjectPublicKeyInfo of an uncompressed point on P-256 (RFC 5480 2.1), up to the point."""
 
 _ID: Final = re.compile(r"ID: 0x([0-9a-f]{2,64})")
 _MODEL: Final = re.compile(r"([0-9A-Za-z][0-9A-Za-z_./@-]{0,31})")
@@ -113,14 +120,15 @@ class ZephyrShellDriver:
     async def identify(self) -> Identity:
         """See ``Driver.identify``."""
         hardware_id, model, version = await self._introduced()
-        has_key = (await self._wire.query(f"nrf_cloud_cred pubkey {self._tag}", _PUBKEY))[0][1] is not None
+        (match,) = await self._wire.query(f"nrf_cloud_cred pubkey {self._tag}", _PUBKEY)
+        key = None if match[1] is None else sha256(_P256 + _unbased(match[1])).digest()
         leaf = None
         if (digest := await self._listed()) is not None:
             text = await self._text(digest)
             der = _leaf(text)  # what is no certificate of ours is no leaf that anybody here knows
             leaf = base64.b64decode(digest) if der is None else sha256(der).digest()
         state = DeviceState.BLANK
-        if has_key:
+        if key is not None:
             state = DeviceState.KEYED if leaf is None else DeviceState.PROVISIONED
         return Identity(
             hardware_id=hardware_id,
@@ -130,6 +138,7 @@ class ZephyrShellDriver:
             firmware_sha256=sha256(version.encode()).digest(),
             state=state,
             leaf_sha256=leaf,
+            key_sha256=key,
         )
 
     async def make_key(self) -> bytes:
@@ -139,14 +148,19 @@ class ZephyrShellDriver:
         if "failed" in made[0]:
             raise DeviceError(f"the board made no key: {made[0]}", code="device.keygen_failed")
         name = self._self[0] if self._self is not None else (await self._introduced())[0]
-        der = b""
-        for _ in range(2):
-            with suppress(CsrError):
-                der = await self._csr(name)
-                return Csr.parse(der).der  # a harmed letter would be the wire's fault: asked again
-        return der
+        return await self._csr(name)
 
     async def _csr(self, name: str) -> bytes:
+        """Return a CSR with this common name; after some tries, whatever the board makes of it."""
+        der = b""
+        for _ in range(TRIES):
+            with suppress(CsrError):
+                der = await self._one_csr(name)
+                if Csr.parse(der).subject == x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]):
+                    return der
+        return der
+
+    async def _one_csr(self, name: str) -> bytes:
         command = f"nrf_cloud_cred csr {self._tag} CN={name}"
         (match,) = await self._wire.query(command, _CSR, seconds=self._timeouts.keygen)
         if match[1] is None:
@@ -157,14 +171,15 @@ class ZephyrShellDriver:
         return der
 
     async def install(self, chain: Sequence[bytes]) -> None:
-        """See ``Driver.install``; what was stored is compared at once, and stored once more if it differs.
+        """See ``Driver.install``; what was stored is compared at once, and stored again if it differs.
 
         Raises:
             DeviceError: ``device.chain_differs``; ``device.buffer_too_small``: the shell's buffer does not take it;
                 ``device.storage``: it was not stored.
         """
         text = _pem(chain)
-        for write in (self._load, self._write_pieces):
+        for number in range(TRIES):
+            write = self._write_pieces if number % 2 else self._load
             digest = await self._listed()
             if digest == _digest(text):
                 return
@@ -176,7 +191,7 @@ class ZephyrShellDriver:
                 command = f"cred add {self._tag} SERV DEFAULT {form}"
                 await self._wire.query(command, _ADDED, seconds=self._timeouts.store)
             except Garbled:
-                if write == self._write_pieces:
+                if number == TRIES - 1:
                     raise
         digest = await self._listed()
         if digest != _digest(text):
@@ -246,17 +261,7 @@ class ZephyrShellDriver:
     async def prove(self, challenge: bytes) -> tuple[bytes, bytes]:
         """See ``Driver.prove``; what is signed is a CSR whose name commits to challenge and leaf."""
         leaf = await self.read_back(None)
-        name = committed_name(challenge, sha256(leaf).digest())
-        failure: Garbled | None = None
-        for _ in range(2):
-            try:
-                message, signature = signed_parts(await self._csr(name))
-            except Garbled as error:  # of one harmed letter
-                failure = error
-                continue
-            return message, signature
-        assert failure is not None  # noqa: S101  # the loop returned otherwise
-        raise failure
+        return signed_parts(await self._csr(committed_name(challenge, sha256(leaf).digest())))
 
     async def lock(self, locks: Locks) -> None:
         """Refuse: a shell closes nothing.
@@ -313,18 +318,19 @@ class ZephyrShellDriver:
 
     async def _listed(self) -> str | None:
         """Return the digest (Base64) of the chain that the board holds, None if it holds none."""
-        matches = await self._wire.query(f"cred list {self._tag} SERV", _LISTED, count=None)
-        digests = [match[2] for match in matches if match[2] and int(match[1]) == self._tag]
-        counts = [int(match[3]) for match in matches if match[3]]
-        if counts != [len(digests)] or len(digests) > 1:
-            raise Garbled(f"the board says that it lists {counts} credentials, and lists {len(digests)}")
-        return digests[0] if digests else None
+        for _ in range(SAME):
+            matches = await self._wire.query(f"cred list {self._tag} SERV", _LISTED, count=None)
+            digests = [match[2] for match in matches if match[2] and int(match[1]) == self._tag]
+            counts = [int(match[3]) for match in matches if match[3]]
+            if counts == [len(digests)] and len(digests) <= 1:
+                return digests[0] if digests else None
+        raise Garbled(f"the board says that it lists {counts} credentials, and lists {len(digests)}")
 
     async def _text(self, digest: str) -> bytes:
         """Return the credential with this digest (Base64), its terminating zero left out."""
         if self._held is not None and self._held[0] == digest:
             return self._held[1]
-        for _ in range(2):
+        for _ in range(TRIES):
             lines = await self._wire.query(f"cred get {self._tag} SERV BINT", _BASE64, count=None)
             with suppress(Garbled):
                 text = _unbased("".join(match[1] for match in lines))
@@ -347,8 +353,8 @@ def _digest(text: bytes) -> str:
 def _leaf(text: bytes) -> bytes | None:
     """Return the first certificate (DER) in a text; None: there is none."""
     try:
-        return x509.load_pem_x509_certificate(text).public_bytes(Encoding.DER)
-    except ValueError:
+        return certificates.split_pem(text)[0]
+    except (ValueError, IndexError):
         return None
 
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Final, Protocol
 
+from station.exports.csv import cell
 from station.exports.leaf import Issuer, common_name
 from station.exports.naming import Naming
 from station.exports.parcel import Parcel
@@ -112,7 +113,7 @@ class Azure:
         placing = self._placing()
         for unit in units:
             name = self.registration_id(unit)
-            devices.writerow((name, unit.product_serial, unit.hardware_id))
+            devices.writerow((name, cell(unit.product_serial or ""), cell(unit.hardware_id)))
             if body is None:
                 continue
             certificate = base64.b64encode(self.issuer.certified(unit)[0]).decode()

@@ -9,7 +9,7 @@ import csv
 from collections.abc import Iterable
 from typing import Final
 
-from station.exports.target import Target, written_to
+from station.exports.target import ExportError, Target, written_to
 from station.exports.units import COLUMNS, values
 from station.manifest import PassedUnit
 
@@ -20,6 +20,20 @@ _OURS: Final = frozenset({"certificate"})
 def cell(text: str) -> str:
     """Return a text that no spreadsheet takes for a formula; take one leading apostrophe off to get it back."""
     return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
+
+
+def checked(name: str) -> str:
+    """Return a name that goes as it is into a table that a cloud reads, and that people open in a spreadsheet before.
+
+    Raises:
+        ExportError: a spreadsheet would take it for a formula (``export.unit_unfit``).
+    """
+    if name.startswith(_FORMULA_STARTS):
+        raise ExportError(
+            f"{name!r} begins like a formula of a spreadsheet; put something in front of it with --name",
+            code="export.unit_unfit",
+        )
+    return name
 
 
 def export(units: Iterable[PassedUnit], target: Target) -> int:

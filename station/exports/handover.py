@@ -17,25 +17,23 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import IO, Final, Protocol, TypeVar
+from typing import IO, Final, Protocol
 
-from hsm.durable import Operation, time_text
+from hsm.durable import time_text
 from station.exports.naming import Naming
 from station.exports.parcel import FileFacts, Parcel, packed
 from station.exports.signature import Seal, detached, is_signed
 from station.exports.target import ExportError
 from station.manifest import PassedUnit
-from station.manifest.handing import PIECE, add, begin, hand_out
+from station.manifest.book import Book
+from station.manifest.handing import PIECE
 
 STATEMENT: Final = "export.json"
 SIGNATURE: Final = "export.jws"
 
 _BLOCK: Final = 1 << 20
-
-Result = TypeVar("Result")
 
 
 class ExportTarget(Protocol):
@@ -55,13 +53,6 @@ class ExportTarget(Protocol):
         Raises:
             ExportError: a unit does not fit (``export.unit_unfit``).
         """
-
-
-class Book(Protocol):
-    """Who writes into the manifest: ``Manifest`` itself, or a station at work that is asked."""
-
-    def perform_blocking(self, operation: Operation[Result]) -> Result:
-        """Run an operation in one transaction; durable when it returns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +119,7 @@ def hand_over(  # noqa: PLR0913  # the parts that an export is put together of
         if seal is not None:
             parcel.put(SIGNATURE, detached(seal, statement.encode()))
     if book is not None and export_id is not None:
-        book.perform_blocking(partial(hand_out, export_id=export_id, statement=statement))
+        book.hand_out(export_id=export_id, statement=statement)
     return Handed(path, log.count, export_id, signed=seal is not None)
 
 
@@ -159,21 +150,14 @@ class _Log:
 
     def record(self, book: Book, target: ExportTarget, recipient: str) -> int:
         """Begin the export and add its units."""
-        export_id = book.perform_blocking(
-            partial(
-                begin,
-                target=target.name,
-                recipient=recipient,
-                naming=str(target.naming),
-                units=self.count,
-                digest=self.digest,
-            )
+        export_id = book.begin(
+            target=target.name, recipient=recipient, naming=str(target.naming), units=self.count, digest=self.digest
         )
         self._file.seek(0)
         number = 1
         while lines := list(islice(self._file, PIECE)):
             members = [(int(unit), int(issuance)) for unit, issuance in (line.split() for line in lines)]
-            book.perform_blocking(partial(add, export_id=export_id, first=number, members=members))
+            book.add(export_id=export_id, first=number, members=members)
             number += len(members)
         return export_id
 

@@ -20,6 +20,9 @@ from station.exports.target import ExportError
 from station.manifest import PassedUnit
 
 _COMMON_NAME: Final = b"\x06\x03\x55\x04\x03"
+_AUTHORITY: Final = b"\x06\x03\x55\x1d\x23\x04"
+"""The extension AuthorityKeyIdentifier, and the tag of its value."""
+_KEY_ID: Final = 0x80
 _TEXTS: Final = (0x0C, 0x13)
 """Tags of UTF8String and PrintableString."""
 _SHORT: Final = 0x80
@@ -41,12 +44,14 @@ class Issuer:
     name: bytes
     """Its subject in DER."""
     pem: str
+    key_id: bytes | None
+    """How a certificate of it names its key (RFC 5280 4.2.1.1), up to the octets; None: it says none."""
 
     @classmethod
     def of(cls, certificate: x509.Certificate) -> Self:
         """Look at a certificate."""
         pem = certificate.public_bytes(Encoding.PEM).decode()
-        return cls(certificate, certificate.subject.public_bytes(), pem)
+        return cls(certificate, certificate.subject.public_bytes(), pem, _key_id(certificate))
 
     @property
     def base64_der(self) -> str:
@@ -72,7 +77,23 @@ class Issuer:
                 "name its CA with --issuer, or choose the units with --order",
                 code="export.other_issuer",
             )
-        return der, at + len(self.name)
+        end = at + len(self.name)
+        names_a_key = der.find(_AUTHORITY, end)
+        if self.key_id is not None and names_a_key >= 0 and der.find(self.key_id, names_a_key) < 0:
+            raise ExportError(
+                f"the certificate of unit {unit.product_serial} is of a CA of that name with another key, before or "
+                "after a renewal; name that CA's certificate with --issuer, or choose the units with --order",
+                code="export.other_issuer",
+            )
+        return der, end
+
+
+def _key_id(certificate: x509.Certificate) -> bytes | None:
+    try:
+        digest = certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
+    except x509.ExtensionNotFound:
+        return None
+    return bytes((_KEY_ID, len(digest))) + digest
 
 
 def common_name(der: bytes, start: int) -> str | None:

@@ -16,6 +16,7 @@ from typing import ClassVar
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from station.exports.csv import cell, checked
 from station.exports.leaf import Issuer, common_name, matter_ids, pem
 from station.exports.naming import Naming
 from station.exports.onboarding import COLUMNS, Onboarding
@@ -58,10 +59,11 @@ class Matter:
                         'product id or CN. Issue by the profile "matter-dac"',
                         code="export.unit_unfit",
                     )
-                names.write(f"{name}\n")
+                names.write(f"{checked(name)}\n")
                 by_name.writerow((name, pem(der)))
                 text = base64.b64encode(der).decode()
-                dacs.writerow((unit.product_serial, unit.hardware_id, name, *ids, text))
+                serial = cell(unit.product_serial or "")
+                dacs.writerow((serial, cell(unit.hardware_id), name, *ids, text))
                 if codes is not None:
                     drawn = Onboarding.new(int(ids[0], 16), int(ids[1], 16))
-                    codes.writerow((unit.product_serial, name, *drawn.columns()))
+                    codes.writerow((serial, name, *drawn.columns()))

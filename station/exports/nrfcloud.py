@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import ClassVar, Final
 
+from station.exports.csv import checked
 from station.exports.leaf import Issuer, pem
 from station.exports.naming import Naming
 from station.exports.parcel import Parcel
@@ -57,7 +58,7 @@ class NrfCloud:
             with parcel.text(f"onboard-{number:05d}.csv") as stream:
                 writer = csv.writer(stream, lineterminator="\n")
                 for unit in piece:
-                    name = self.naming.of(unit)
+                    name = checked(self.naming.of(unit))
                     if len(name) > ID_LIMIT:
                         raise ExportError(
                             f"{name!r} can't be a device id: nRF Cloud takes {ID_LIMIT} characters",

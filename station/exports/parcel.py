@@ -58,6 +58,8 @@ class Parcel:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self.is_secret = False
+        """Whether one of them is; then only its owner may look into the folder."""
         self.files: list[FileFacts] = []
         """Those that are complete, in the order in which they were."""
 
@@ -69,6 +71,7 @@ class Parcel:
             name: of the file in the parcel.
             secret: only its owner may read it.
         """
+        self.is_secret |= secret
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
         descriptor = os.open(self._folder / name, flags, _SECRET if secret else _OPEN)
         with io.FileIO(descriptor, "w") as file:
@@ -114,8 +117,10 @@ def packed(path: Path) -> Iterator[Parcel]:
     hidden = None
     try:
         hidden = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-        yield Parcel(hidden)
-        hidden.chmod(0o755)
+        parcel = Parcel(hidden)
+        yield parcel
+        if not parcel.is_secret:
+            hidden.chmod(0o755)
         sync(hidden)
         hidden.rename(path)
         sync(path.parent)

@@ -5,6 +5,7 @@ JSON object, the answer another, and that is the end of it::
 
     {"do": "act", "act": "scrap", "unit": "SN000017", "reason": "fell", "actor": "alice"}   -> {"act": {…}}
     {"do": "release", "slot": null}                                                         -> {"released": ["1"]}
+    exports, receipts and lists                              -> see ``asked_book.py``
     what can't be done                                       -> {"error": {"code": …, "text": …, "operator": …}}
 
 Who asks is what the kernel says (``SO_PEERCRED``), not what the request says. The socket is removed when the line ends;
@@ -29,8 +30,8 @@ from station.manifest import Act, LifeRequest
 
 LOG = logging.getLogger(__name__)
 
-LINE_LIMIT: Final = 64 * 1024
-"""Bytes of a request or an answer."""
+LINE_LIMIT: Final = 1024 * 1024
+"""Bytes of a request or an answer: the statement of an export names each of its files."""
 
 PATIENCE: Final = 30.0
 """Seconds for a request and its answer: a disk may be slow, a person waits."""

@@ -35,6 +35,7 @@ from station.events import Notice, SlotChanged, SlotState, Summary, Watch, ignor
 from station.key_holders import KeyHolders
 from station.ledger.keying import check_never_sealed, open_ledger
 from station.ledger.ledger import Ledger
+from station.line.asked_book import keep
 from station.line.control import Answer, Request, answering, life_request
 from station.line.crl_schedule import CrlSchedule
 from station.line.ledger_schedule import LedgerSchedule
@@ -280,6 +281,8 @@ class _Line:
                     raise StationError(f"there is no slot '{slot}' here", code="line.no_slot")
                 return {"released": self.release(None if slot is None else str(slot))}
             case other:
+                if (kept := await keep(self._shop.manifest, request)) is not None:
+                    return kept
                 raise StationError(f"this station does not know how to '{other}'", code="control.unknown")
 
     def release(self, slot: str | None = None) -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from firmware_tools.build import build_device
+from firmware_tools.personas import DEFAULT_PERSONA
 from firmware_tools.virtual_line import VirtualLine
 from station.config import Config, load
 from station.config.folder import CONFIGURATION, OEM_KEY, make_line
@@ -33,7 +34,9 @@ BEGUN: Final = {
 """What a demo leaves that was killed while it made its folder; the next one goes on from there."""
 
 
-def prepare_demo(directory: Path, *, boards: int, baud: int | None, say: Callable[[str], None]) -> Config:
+def prepare_demo(
+    directory: Path, *, boards: int, baud: int | None, say: Callable[[str], None], persona: str = DEFAULT_PERSONA
+) -> Config:
     """Make the demo's folder, or find it made, and put blank boards where finished ones stood.
 
     Args:
@@ -41,6 +44,7 @@ def prepare_demo(directory: Path, *, boards: int, baud: int | None, say: Callabl
         boards: how many virtual boards, all at once.
         baud: speed of the wires, in bits a second; None for as fast as the machine can.
         say: told what is done, where it takes more than a moment.
+        persona: what they are (``firmware_tools.personas``).
 
     Returns:
         The configuration, ready for ``run_station``.
@@ -54,10 +58,23 @@ def prepare_demo(directory: Path, *, boards: int, baud: int | None, say: Callabl
         if directory.exists() and {entry.name for entry in directory.iterdir()} - BEGUN:
             raise ConfigError(f"{directory} is not empty and not a demo; name another folder with --dir")
         say(f"making SoftHSM tokens in {directory / 'tokens'} and a CA named {CA_NAME!r} in them")
-        make_line(directory, name="rehearsal", ca_name=CA_NAME, order=ORDER, quantity=QUANTITY, boards=boards)
+        make_line(
+            directory,
+            name="rehearsal",
+            ca_name=CA_NAME,
+            order=ORDER,
+            quantity=QUANTITY,
+            boards=boards,
+            persona=persona,
+        )
     config = load(path)
     if config.rehearsal is None or config.order.name != ORDER:
         raise ConfigError(f"{directory} is a line, but not a demo; name another folder with --dir")
+    if config.rehearsal.persona != persona:
+        raise ConfigError(
+            f"{directory} is a demo with boards '{config.rehearsal.persona}', not '{persona}'; name another folder with"
+            " --dir, or leave --persona as it was"
+        )
     rehearsal = replace(config.rehearsal, boards=boards, baud=baud)
     say(f"building the reference device in {rehearsal.directory / 'build'}, unless it is there")
     program = build_device(rehearsal.directory / "build")

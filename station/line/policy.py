@@ -13,7 +13,7 @@ from hsm import HsmError, Recovery
 from station.config.product import ACCEPTABLE, NOTHING
 from station.devices import Capability, DeviceState, Driver, Identity, Locks
 from station.errors import DeviceError, LinkError, ManifestError, NoAnswer, StationError, UnitRefused, Unplugged
-from station.manifest import Holder
+from station.manifest import Holder, UnitRecord, UnitState
 
 
 class Party(Enum):
@@ -286,9 +286,29 @@ def check_holder(identity: Identity, hardware_id: str, holder: Holder | None) ->
         )
 
 
+HARMED: Final = frozenset({"device.chain_differs", "device.no_certificate", "device.certificate_malformed"})
+"""What a board says that stored something else than it was sent, or nothing."""
+
+
+def is_half_installed(identity: Identity, unit: UnitRecord) -> bool:
+    """Tell whether a certificate that nobody knows is what harm on the wire has left of this unit's own.
+
+    It stands beside the very key that this unit's certificate was made for, and the unit did not pass yet: whoever put
+    another identity into the board would have made another key.
+    """
+    live = unit.issuance
+    return (
+        unit.state is not UnitState.PASSED
+        and live is not None
+        and live.certificate is not None
+        and identity.key_sha256 == live.spki_sha256
+        and identity.state is not DeviceState.LOCKED
+    )
+
+
 def may_install_again(error: DeviceError, identity: Identity) -> bool:
     """Tell whether a board whose stored chain differs may get it once more: not after its credentials are locked."""
-    return error.code == "device.chain_differs" and identity.state is not DeviceState.LOCKED
+    return error.code in HARMED and identity.state is not DeviceState.LOCKED
 
 
 def check_same_board(identity: Identity, *, hardware_id: str, certificate: bytes | None = None) -> None:

@@ -107,7 +107,7 @@ class UnitRun:
         identity = self._evidence.compared(identity, recorded)
         if identity.remarks:
             self._note("said", **identity.remarks)
-        identity = await self._known(identity, recorded)
+        identity = await self._known(identity, unit, recorded)
         way = policy.choose_way(identity, passed=unit.state is UnitState.PASSED, certificate=recorded)
         if way is Way.DONE_BEFORE and recorded is not None:
             await self._still_holds(unit, recorded)
@@ -140,11 +140,12 @@ class UnitRun:
         self._disturbances = self._driver.disturbances
         return identity
 
-    async def _known(self, identity: Identity, recorded: bytes | None) -> Identity:
+    async def _known(self, identity: Identity, unit: UnitRecord, recorded: bytes | None) -> Identity:
         """Find out whose certificate a board holds, where it is not the one on record.
 
         Returns:
-            What the board says of itself; without the leaf, where that is one of its own that was given up.
+            What the board says of itself; without the leaf, where that is one of its own that was given up, or what
+            harm on the wire has left of the one on record.
 
         Raises:
             UnitRefused: a copy of another board, a certificate from elsewhere, or one that has to be erased first.
@@ -153,6 +154,9 @@ class UnitRun:
         if held is None or (recorded is not None and sha256(recorded).digest() == held):
             return identity
         holder = await self._in_time(policy.BEGIN, lambda: self._shop.manifest.holder(held))
+        if holder is None and policy.is_half_installed(identity, unit):
+            self._note("half installed", holds=held)
+            return replace(identity, leaf_sha256=None)
         policy.check_holder(identity, identity.hardware_id, holder)
         return replace(identity, leaf_sha256=None)
 
@@ -189,10 +193,12 @@ class UnitRun:
         """Bring the board to hold the chain, and return the leaf as it holds it.
 
         A board that came with its leaf, and with another chain behind it, gets the right one once more: nobody else
-        would mend it, and its certificate stays the same.
+        would mend it, and its certificate stays the same. So does a board that has something else after it was written:
+        one without checksums takes what the wire makes of it. Once, in either case.
         """
         issuer = self._shop.issuer_of(leaf)  # None: another one signed it, whose chain is not here
         chain = None if issuer is None else (leaf, *issuer.chain)
+        may_again = True
         if identity.leaf_sha256 is not None or chain is None:
             try:
                 return await self._do(policy.READ_BACK, lambda: self._read_back(leaf, chain))
@@ -200,6 +206,14 @@ class UnitRun:
                 if chain is None or not policy.may_install_again(error, identity):
                     raise
                 self._note("install again", **{**error.facts, "code": error.code, "reason": error})
+                may_again = False
+        await self._do(policy.INSTALL, lambda: self._hand_over(chain))
+        try:
+            return await self._do(policy.READ_BACK, lambda: self._read_back(leaf, chain))
+        except DeviceError as error:
+            if not (may_again and policy.may_install_again(error, identity)):
+                raise
+            self._note("install again", **{**error.facts, "code": error.code, "reason": error})
         await self._do(policy.INSTALL, lambda: self._hand_over(chain))
         return await self._do(policy.READ_BACK, lambda: self._read_back(leaf, chain))
 

@@ -42,6 +42,7 @@ def rehearsal_order(  # noqa: PLR0913 - what takes part, by name
     issuing: TokenUri,
     key: Path,
     environment: Mapping[str, str],
+    product: str = PRODUCT,
 ) -> Imported:
     """Make an order, sign it, and import it into ``manifest.db`` of a folder. Blocks.
 
@@ -53,6 +54,7 @@ def rehearsal_order(  # noqa: PLR0913 - what takes part, by name
         issuing: the token with the issuing key; it gets a note of the order.
         key: file of the public key; made with the key if it is not there.
         environment: variables that the module reads.
+        product: model that the order is for.
 
     Raises:
         OrderError, ManifestError, HsmError: a part can't be made.
@@ -65,7 +67,7 @@ def rehearsal_order(  # noqa: PLR0913 - what takes part, by name
         now = datetime.now(UTC).replace(microsecond=0)
         order = Order(
             name=name,
-            product=PRODUCT,
+            product=product,
             profile=PROFILE,
             profile_sha256=Profile.load(PROFILE).sha256,
             quantity=quantity,

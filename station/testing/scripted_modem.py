@@ -86,7 +86,7 @@ class ScriptedModem:
     # The wire's side.
 
     def _hear(self, data: bytes) -> None:
-        self._received += data.decode()
+        self._received += data.decode(errors="replace")
         while (end := self._end_of_line()) is not None:
             line, self._received = self._received[:end], self._received[end + 1 :]
             if line.strip():
@@ -100,7 +100,11 @@ class ScriptedModem:
 
     def _obey(self, line: str) -> None:
         self.commands.append(line.partition('"')[0].rstrip(",="))
-        answer: bytes | None = "".join(f"{answered}\r\n" for answered in self._answer(line)).encode()
+        try:
+            answered = self._answer(line)
+        except (ValueError, IndexError, TypeError):  # harmed on the way here
+            answered = ["ERROR"]
+        answer: bytes | None = "".join(f"{one}\r\n" for one in answered).encode()
         for index, (command, twist, times) in enumerate(self._twists):
             if line.startswith(command):
                 if times is not None:

@@ -65,7 +65,7 @@ class ScriptedShell:
         self.link.receive(text.encode())
 
     def _hear(self, data: bytes) -> None:
-        for character in data.decode():
+        for character in data.decode(errors="replace"):
             if self.raw is not None:
                 if (said := self.raw(character)) is not None:
                     self.say(said)

@@ -109,7 +109,7 @@ def _value(dice: Random) -> object:
     return dice.choice(_VALUES)(dice)
 
 
-def _bytes_changed(dice: Random, data: bytes) -> bytes:
+def changed_bytes(dice: Random, data: bytes) -> bytes:
     """Flip, lose, double or insert a few bytes."""
     changed = bytearray(data)
     for _ in range(dice.choice((1, 1, 1, 2, 4))):
@@ -167,7 +167,7 @@ def bomb(dice: Random, reply: Reply) -> Pieces:
 
 def damaged_map(dice: Random, reply: Reply) -> Pieces:
     """The right map with other bytes, in a sound frame."""
-    return reply.framing(_bytes_changed(dice, reply.body))
+    return reply.framing(changed_bytes(dice, reply.body))
 
 
 # The message and its frame.
@@ -210,7 +210,7 @@ def wrong_line(dice: Random, reply: Reply) -> Pieces:
 
 def damaged_wire(dice: Random, reply: Reply) -> Pieces:
     """The right answer, with other bytes on the wire."""
-    return [(0, _bytes_changed(dice, reply.right))]
+    return [(0, changed_bytes(dice, reply.right))]
 
 
 def huge(dice: Random, reply: Reply) -> Pieces:

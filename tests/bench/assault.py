@@ -1,8 +1,9 @@
 """Hostile boards against the real line, in virtual time: the part that the benchmark and the tests share.
 
 Real are the unit's steps (``UnitRun``), the driver, the manifest on the disk, the authority with its lint and its
-signer's thread. The token is ``hsm.fake_token``: SoftHSM would only add its own time. Boards are ``HostileBoard``; the
-wire is memory, its time virtual, so that a deadline of a minute is measured to the millisecond and costs nothing.
+signer's thread. The token is ``hsm.fake_token``: SoftHSM would only add its own time. Boards are those of
+``languages.py``; the wire is memory, its time virtual, so that a deadline of a minute is measured to the millisecond
+and costs nothing.
 
 Each board visits a few times in bad faith and once as an honest board; then it is judged by what the manifest says:
 
@@ -22,30 +23,24 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from hashlib import sha256
 from itertools import count, pairwise
 from pathlib import Path
 from random import Random
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
 
+from bench.languages import LANGUAGES, Hostile, Language
 from bench.shop import shop_of
-from firmware_tools.provisioning_group import PROOF_DOMAIN, Locks
 from hsm import Authority, Signer
 from hsm.fake_token import FAKE_URI, FakeToken
-from station.devices.smp import SmpDriver
 from station.events import Event, SlotChanged, SlotState
 from station.line import policy
 from station.line import unit as unit_module
 from station.line.unit import UnitRun
 from station.line.workshop import Workshop
 from station.manifest import Manifest, ManifestReader, UnitHistory, UnitState
-from station.testing.hostile_board import HostileBoard
-from station.testing.twists import RequestHeader
 from station.testing.virtual_time import Held, VirtualLoop
 
 SLOTS: Final = 16
@@ -53,10 +48,6 @@ SLOTS: Final = 16
 
 VISITS: Final = 4
 """Of one board in bad faith, before it comes as an honest one."""
-
-MODEL: Final = "reference-device"
-
-ALL_LOCKS: Final = Locks.DEBUG | Locks.CREDENTIALS
 
 ALLOWED: Final = frozenset({"manifest.duplicate_key", "unit.cloned", "unit.twice_on_the_line"})
 """How an honest visit may end but for a pass: its key was shown under another name before, by itself or by a copy; or a
@@ -135,17 +126,19 @@ def virtual_seconds(loop: VirtualLoop) -> Iterator[None]:
 class Assault:
     """One manifest, one token, and boards that come one after the other."""
 
-    def __init__(self, folder: Path, *, seed: int = 0) -> None:
+    def __init__(self, folder: Path, *, seed: int = 0, language: Language = LANGUAGES["smp"]) -> None:
         """Prepare.
 
         Args:
             folder: an empty one, for the manifest.
             seed: of all that is thrown.
+            language: what the boards speak.
         """
         self.tally = Tally()
+        self._language = language
         self._path = folder / "manifest.db"
         self._dice = Random(seed)  # noqa: S311 - hostile boards, not secrets
-        self._past: list[tuple[RequestHeader, bytes]] = []
+        self._past: list[Any] = []
         self._shown: set[bytes] = set()
         self._seen: set[int] = set()
         self._numbers = count(1)
@@ -156,25 +149,25 @@ class Assault:
             self._runner.run(self._all_slots(replies))
         return self.tally
 
-    def visit(self, board: HostileBoard) -> SlotChanged | None:
+    def visit(self, board: Hostile) -> SlotChanged | None:
         """Let one board be served once, while ``opened``; None if the line fell over."""
         return self._runner.run(self._visit(board, "1"))
 
-    def judge(self, board: HostileBoard) -> SlotChanged | None:
+    def judge(self, board: Hostile) -> SlotChanged | None:
         """Let a board come as an honest one, and judge it."""
         board.behave()
         last = self.visit(board)
         self._judge(board, last)
         return last
 
-    def history(self, board: HostileBoard) -> UnitHistory | None:
+    def history(self, board: Hostile) -> UnitHistory | None:
         """Return what the manifest says of a board's name, while ``opened``."""
         return self._reader.unit(board.hardware_id)
 
-    def board(self, dice: Random | None = None) -> HostileBoard:
+    def board(self, dice: Random | None = None) -> Hostile:
         """Return a new board, which may copy what all others have said."""
         own = dice or Random(self._dice.randrange(1 << 62))  # noqa: S311 - hostile boards, not secrets
-        return HostileBoard(f"HOSTILE-{next(self._numbers)}", own, past=self._past, shown=self._shown)
+        return self._language.make(next(self._numbers), own, self._past, self._shown)
 
     @contextmanager
     def opened(self) -> Iterator[None]:
@@ -203,7 +196,8 @@ class Assault:
         with loop.standing_still():
             authority = await Authority.open(signer, issuer=issuer_of(token))
             shown = cast("Manifest", Held(manifest, loop))
-            return await shop_of(manifest, authority, shown=shown, signer=Held(authority, loop))
+            signer_held = Held(authority, loop)
+            return await shop_of(manifest, authority, shown=shown, signer=signer_held, product=self._language.product)
 
     async def _all_slots(self, replies: int) -> None:
         async with asyncio.TaskGroup() as group:
@@ -219,7 +213,7 @@ class Assault:
             board.behave()
             self._judge(board, await self._visit(board, slot))
 
-    async def _visit(self, board: HostileBoard, slot: str) -> SlotChanged | None:
+    async def _visit(self, board: Hostile, slot: str) -> SlotChanged | None:
         """Let a board be served once; None if the line fell over."""
         told: list[SlotChanged] = []
 
@@ -230,7 +224,7 @@ class Assault:
         loop = asyncio.get_running_loop()
         link, began, before, end = board.plug(), loop.time(), board.twisted, None
         try:
-            end = await UnitRun(self._shop, SmpDriver(link), slot, watch).run()
+            end = await UnitRun(self._shop, self._language.driver(link), slot, watch).run()
         except Exception:  # noqa: BLE001 - that is what is looked for
             self._keep(self.tally.crashes, f"{board.hardware_id}: {traceback.format_exc()}")
         finally:
@@ -242,7 +236,7 @@ class Assault:
         self._check_deadlines(board, told)
         return end
 
-    def _check_deadlines(self, board: HostileBoard, told: Sequence[SlotChanged]) -> None:
+    def _check_deadlines(self, board: Hostile, told: Sequence[SlotChanged]) -> None:
         for event, after in pairwise(told):
             allowed = _ALLOWED_SECONDS[event.step] + _SLACK
             if after.at - event.at > allowed:
@@ -251,7 +245,7 @@ class Assault:
 
     # The judge.
 
-    def _judge(self, board: HostileBoard, end: SlotChanged | None) -> None:
+    def _judge(self, board: Hostile, end: SlotChanged | None) -> None:
         """Compare a board's record with the board itself."""
         self.tally.boards += 1
         self.tally.honest[end.code or end.state.name if end else "crashed"] += 1
@@ -265,9 +259,13 @@ class Assault:
         if end is not None and end.state in {SlotState.PASSED, SlotState.DONE_BEFORE}:
             if live is None or live.certificate != board.leaf:
                 self._unlawful(board.hardware_id, "it passed, and holds another certificate than its record says")
-        elif end is not None and own is not None and any(made.spki_sha256 != key for made in own.issuances):
+        elif (
+            end is not None
+            and own is not None
+            and any(made.spki_sha256 != key for made in own.issuances if made.void_reason is None)
+        ):
             return  # another board took its name, and a name is all that was known
-        elif end is None or end.code not in ALLOWED:
+        elif end is None or end.code not in ALLOWED | self._language.ends:
             why = "a crash" if end is None else f"{end.code} {end.detail}"
             self._keep(self.tally.bricked, f"{board.hardware_id}: {why}")
 
@@ -278,7 +276,7 @@ class Assault:
         for issuance in history.issuances:
             if issuance.spki_sha256 not in self._shown:
                 self._unlawful(hardware_id, "a certificate for a key that nobody showed")
-        if history.unit.state is UnitState.PASSED and not _is_proven(history):
+        if history.unit.state is UnitState.PASSED and not self._language.is_proven(history):
             self._unlawful(hardware_id, "a pass without a proof")
 
     def _account(self, signatures: int) -> None:
@@ -297,18 +295,3 @@ class Assault:
     @staticmethod
     def _keep(kind: list[str], what: str) -> None:
         kind.append(what if len(kind) < _SHOWN else "and another")
-
-
-def _is_proven(history: UnitHistory) -> bool:
-    """Verify a pass anew, from its record alone."""
-    proof, live = history.proof, history.unit.issuance
-    if proof is None or live is None or live.certificate is None or proof.locks != ALL_LOCKS:
-        return False
-    key = x509.load_der_x509_certificate(live.certificate).public_key()
-    message = PROOF_DOMAIN + proof.challenge + sha256(live.certificate).digest()
-    try:
-        assert isinstance(key, ec.EllipticCurvePublicKey)
-        key.verify(proof.signature, message, ec.ECDSA(hashes.SHA256()))
-    except InvalidSignature:
-        return False
-    return proof.message == message

@@ -54,6 +54,9 @@ _SERIAL_OCTETS: Final = 16
 _POINT: Final = 64
 """Octets of a P-256 point without its leading 04."""
 
+_MATTER: Final = "1.3.6.1.4.1.37244.2.1=FFF1,1.3.6.1.4.1.37244.2.2=8000"
+"""Vendor and product id (Matter Core 6.2.2.2): so the same units can be exported as DACs."""
+
 _SAME_WIDTH: Final = "SN{number:08d}"
 """Serial format of the order: all serials have one length, so that one template serves all certificates."""
 
@@ -75,7 +78,7 @@ class _Template:
         key = ec.generate_private_key(ec.SECP256R1())
         issuer = x509.Name.from_rfc4514_string("CN=Big manifest issuing CA,O=Benchmark")
         self._serial, self._product_serial = 1 << 120, _SAME_WIDTH.format(number=0)
-        subject = x509.Name.from_rfc4514_string(f"CN={self._product_serial},O=Benchmark")
+        subject = x509.Name.from_rfc4514_string(f"CN={self._product_serial},O=Benchmark,{_MATTER}")
         certificate = (
             x509.CertificateBuilder()
             .subject_name(subject)

@@ -1,8 +1,10 @@
 """Malformed answers by the million against the real line: no crash, no hang, no certificate that must not be.
 
 Two processes, each with assaults one after the other (``assault.py``: 24 kinds of twists, 12 lies, mutations of
-recorded exchanges); and beside them a search by hypothesis for the small ones (``explore.py``). Time on the wire is
-virtual, so hangs are measured against the deadlines to the millisecond and cost nothing.
+recorded exchanges), one in four of them in a language of lines (23 kinds of twists, and lies of each language); beside
+them a search by hypothesis for the small ones (``explore.py``). Time on the wire is virtual, so hangs are measured
+against the deadlines to the millisecond and cost nothing. Honest boards that speak in lines, over wires that turn and
+lose bits, follow (``text_noise.py``).
 """
 
 import multiprocessing
@@ -16,11 +18,22 @@ from typing import Final
 
 from bench.assault import Tally
 from bench.figures import BenchError, Effort, Figure
+from bench.text_noise import Passed
 
 PROCESSES: Final = 2
 
 ROUND: Final = 12_500
 """Answers of one assault; each has a new manifest, which is swept at its end."""
+
+TEXT: Final = ("nordic_at", "zephyr_shell", "described")
+"""Languages of lines."""
+
+FLIPS: Final = 2.5e-4
+LOSSES: Final = 5e-5
+"""Probabilities for each byte on the noisy wires; one in thirty thousand bits, about."""
+
+MIN_PASSED: Final = 99.0
+"""Percent of the boards that speak in lines that have to pass in the end."""
 
 MAX_GROWTH: Final = 48.0
 """MiB by which a process may be larger after its last assault than after its second."""
@@ -41,7 +54,8 @@ def measure(work: Path, effort: Effort, say: Callable[[str], None]) -> Iterator[
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(PROCESSES, mp_context=spawn) as pool, ProcessPoolExecutor(1, mp_context=spawn) as other:
         search = other.submit(_explore, work, examples)  # in a process of its own: what hypothesis remembers is large
-        running = [pool.submit(_assault, work, seed + number, each) for number in range(rounds)]
+        running = [pool.submit(_assault, work, seed + number, each, _language(number)) for number in range(rounds)]
+        noises = {name: pool.submit(_noise, work, seed, name, effort.choose(10, 150, 1500)) for name in TEXT}
         for done in as_completed(running):
             tally, process, megabytes = done.result()
             tallies.append(tally)
@@ -54,6 +68,7 @@ def measure(work: Path, effort: Effort, say: Callable[[str], None]) -> Iterator[
             found = search.result()
         except AssertionError as harm:
             raise BenchError(f"hypothesis found harm: {harm}") from harm
+    yield from _noise_figures({name: noise.result() for name, noise in noises.items()})
     ends = sum((one.ends for one in tallies), Counter[str]())
     honest = sum((one.honest for one in tallies), Counter[str]())
     twisted = sum(one.twisted for one in tallies)
@@ -76,12 +91,42 @@ def measure(work: Path, effort: Effort, say: Callable[[str], None]) -> Iterator[
     yield Figure("memory that a process gained", growth, "MiB", at_most=MAX_GROWTH, note="after its first assaults")
 
 
-def _assault(work: Path, seed: int, replies: int) -> tuple[Tally, int, float]:
-    """Carry one out; return also which process this is, and its size in MiB."""
-    from bench.assault import Assault  # noqa: PLC0415 - in the child alone: it is heavy
+def _language(number: int) -> str:
+    """Return what the boards of a round speak."""
+    return TEXT[number // 4 % len(TEXT)] if number % 4 == 1 else "smp"
+
+
+def _noise_figures(found: dict[str, tuple[Passed, list[str]]]) -> Iterator[Figure]:
+    for name, (passed, faults) in found.items():
+        where = f"{name}, three bytes in ten thousand harmed"
+        yield Figure(f"{where}: passed at their first visit", passed.at_once / passed.boards * 100, "%", timed=False)
+        in_the_end = passed.in_the_end / passed.boards * 100
+        note = f"{passed.boards} boards, three visits"
+        yield Figure(f"{where}: passed in the end", in_the_end, "%", at_least=MIN_PASSED, note=note, timed=False)
+        wrong = "; ".join(faults[:3])
+        yield Figure(f"{where}: lost or wrong", len(faults), at_least=0, at_most=0, note=wrong, timed=False)
+
+
+def _noise(work: Path, seed: int, language: str, boards: int) -> tuple[Passed, list[str]]:
+    from bench.assault import Assault  # noqa: PLC0415 - as below
+    from bench.languages import LANGUAGES  # noqa: PLC0415
+    from bench.text_noise import noisy_visits  # noqa: PLC0415
 
     with tempfile.TemporaryDirectory(dir=work) as folder:
-        tally = Assault(Path(folder), seed=seed).run(replies)
+        assault = Assault(Path(folder), seed=seed, language=LANGUAGES[language])
+        with assault.opened():
+            dice = random.Random(seed)  # noqa: S311 - a noisy wire, not a secret
+            passed = noisy_visits(assault, boards, flips=FLIPS, losses=LOSSES, dice=dice)
+    return passed, assault.tally.faults
+
+
+def _assault(work: Path, seed: int, replies: int, language: str) -> tuple[Tally, int, float]:
+    """Carry one out; return also which process this is, and its size in MiB."""
+    from bench.assault import Assault  # noqa: PLC0415 - in the child alone: it is heavy
+    from bench.languages import LANGUAGES  # noqa: PLC0415
+
+    with tempfile.TemporaryDirectory(dir=work) as folder:
+        tally = Assault(Path(folder), seed=seed, language=LANGUAGES[language]).run(replies)
     return tally, multiprocessing.current_process().pid or 0, megabytes()
 
 

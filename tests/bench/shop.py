@@ -28,6 +28,7 @@ async def shop_of(
     *,
     shown: Manifest | None = None,
     signer: Any = None,
+    product: ProductSection = PRODUCT,
 ) -> Workshop:
     """Sign and open an order for ten million units, and return a workshop for it.
 
@@ -36,11 +37,12 @@ async def shop_of(
         authority: signs.
         shown: what stands before the manifest.
         signer: what stands before the authority.
+        product: what boards have to be.
     """
     orders = await open_signed(
         manifest,
         name=_ORDER.name,
-        product=MODEL,
+        product=product.model,
         quantity=_QUANTITY,
         serial_format="SN{number:08d}",
         station_id=STATION,
@@ -49,7 +51,7 @@ async def shop_of(
         manifest=shown or manifest,
         authority=signer or authority,
         profile=Profile.load("idevid"),
-        product=PRODUCT,
+        product=product,
         order=_ORDER,
         orders=orders,
         station_id=STATION,

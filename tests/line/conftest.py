@@ -138,7 +138,17 @@ def pristine(tmp_path_factory, device_build) -> Path:
 @pytest.fixture
 def line(tmp_path, pristine, device_build) -> LineFolder:
     """A fresh line of four boards."""
-    folder = tmp_path / "line"
+    return fresh_line(tmp_path / "line", pristine, device_build)
+
+
+@pytest.fixture(scope="module")
+def shared_line(tmp_path_factory, pristine, device_build) -> LineFolder:
+    """A fresh line of four boards, for all tests of a module that don't stand in each other's way."""
+    return fresh_line(tmp_path_factory.mktemp("shared") / "line", pristine, device_build)
+
+
+def fresh_line(folder: Path, pristine: Path, device_build: Path) -> LineFolder:
+    """Copy a line that was just initialised."""
     shutil.copytree(pristine, folder)
     shutil.copytree(device_build, folder / "boards" / "build")
     for path in (folder / "station.toml", folder / "tokens" / "softhsm2.conf"):  # they name their folder

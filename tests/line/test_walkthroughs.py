@@ -78,3 +78,14 @@ def test_every_page_that_a_page_names_is_there(page):
     text = (ROOT / "docs" / page).read_text()
     for name in re.findall(r"docs/([a-z-]+\.md)", text):
         assert (ROOT / "docs" / name).exists(), name
+
+
+def test_the_cloud_teams_export_and_receipt(tmp_path):
+    said = type_it(console_block("docs/cloud.md", "## Once through, with virtual boards"), tmp_path)
+    page = (ROOT / "docs" / "cloud.md").read_text()
+    block = page[page.index("## Once through") :].split("```")[1]
+    for line in block.splitlines():
+        told = re.match(r"(\S+: \d+ units, signed; export \d to \S+|nothing for .*|errors\.json: .*)", line)
+        assert told is None or told[0] in said
+    assert "aws-0001: signed, and whole: 4 units in 3 files for acme-prod" in said
+    assert re.search(r"^2 +nrfcloud +nrf-team +\S+ +4 +3 +1$", said, re.MULTILINE)

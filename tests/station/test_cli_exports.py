@@ -133,3 +133,9 @@ def test_a_recorded_export_waits_for_the_line(station, line):
         station("manifest", "export", "table", "-o", line / "plain")
     assert not (line / "out").exists()
     assert (line / "plain" / "units.csv").exists()
+
+
+@pytest.mark.parametrize("words", [("csv",), ("table", "-o", "out"), ("table", "--to", "erp", "-o", "out")])
+def test_an_order_that_is_not_there_is_named_and_not_taken_for_one_without_units(station, words):
+    done = station("manifest", "export", *words, "--order", "WO-9", code=1)
+    assert "there is no order 'WO-9' in this manifest" in done.output

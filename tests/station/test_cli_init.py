@@ -22,9 +22,13 @@ from hsm.durable import WriterLock
 from station import config
 from station.checks.preflight import port_rights
 from station.cli.root import root
+from station.config.languages import PERSONA_DRIVERS, PERSONA_PRODUCTS
+from station.line import policy
+from station.line.drivers import driver_maker
 from station.manifest import Manifest
 from station.manifest.schema import MANIFEST
 from station.manifest.testing import provision
+from station.testing import MemoryLink
 from station.testing.orders import install_order
 
 
@@ -383,3 +387,19 @@ def test_doctor_finds_a_clock_before_the_last_event(line):
     asyncio.run(fill())
 
     assert findings("doctor", line, exit_code=1)["clock"]["level"] == "fail"
+
+
+@pytest.mark.parametrize("persona", PERSONA_PRODUCTS)
+async def test_a_line_of_each_persona_is_one_that_such_boards_can_pass(tmp_path, persona):
+    words = ["init", "--rehearsal", "2", "--persona", persona, str(tmp_path / "line")]
+    assert CliRunner().invoke(root, words).exit_code == 0
+    made = config.load(tmp_path / "line" / "station.toml")
+    assert made.rehearsal.persona == persona
+    driver = driver_maker(PERSONA_DRIVERS[persona])(MemoryLink(), made.product)
+    policy.check_driver(driver, made.product.locks, made.product.accepts)
+
+
+def test_a_persona_without_virtual_boards_is_refused(tmp_path):
+    done = CliRunner().invoke(root, ["init", "--persona", "nrf91", str(tmp_path / "line")])
+    assert (done.exit_code, "add --rehearsal BOARDS" in done.output) == (1, True)
+    assert not (tmp_path / "line").exists()

@@ -288,6 +288,18 @@ def test_demo_passes_from_nothing(tmp_path):
     assert " unit show SN00000" in done.stdout
 
 
+def test_a_demo_of_modems_passes_and_stays_one_of_modems(tmp_path):
+    done = station("demo", "--boards", "2", "--persona", "nrf91", "--baud", "0", "--dir", tmp_path / "demo")
+
+    assert done.returncode == 0, done.stderr
+    assert "2 passed, 0 failed" in done.stdout
+
+    other = station("demo", "--boards", "2", "--persona", "zephyr-shell", "--dir", tmp_path / "demo")
+
+    assert (other.returncode, other.stderr.count("\n")) == (1, 1)
+    assert "a demo with boards 'nrf91'" in other.stderr
+
+
 def test_the_hints_of_a_demo_without_a_good_board_name_none(tmp_path):
     make_line(tmp_path / "demo", ca_name=CA_NAME, order=ORDER, boards=1)
     toml = tmp_path / "demo" / "station.toml"

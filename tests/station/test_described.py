@@ -3,11 +3,9 @@
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives import hashes
+from bench.text_boards import SHA, Widget
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
-from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509 import CertificateSigningRequestBuilder, Name, NameAttribute, NameOID
 
 from station.config.languages import EXAMPLES
 from station.devices import Capability, DeviceState, Locks
@@ -15,64 +13,7 @@ from station.devices.described import DescribedDriver
 from station.devices.description_file import load
 from station.errors import DeviceError, Garbled, NoAnswer
 from station.line.proof import verify_proof
-from station.testing import Reach, ScriptedShell, Unfit, exercise
-
-SHA = "57" * 32
-DOMAIN = b"provisioning-station proof v1\0"
-
-
-class Widget(ScriptedShell):
-    """The board of the example ``home-made.toml``, in memory."""
-
-    def __init__(self):
-        super().__init__(line_end="\n", prompt="> ")
-        self.unknown = "error 1"
-        self.key = ec.generate_private_key(ec.SECP256R1())
-        self.incoming = b""
-        self.chain = b""
-        self.closed = set()
-        self.on("id", f"id=E8F1-7C0A model=widget fw=1.0.0 sha={SHA}\n* temp 23.4 C\nok")
-        self.on("state", lambda _: f"state=blank, leaf={self._leaf() or 'none'}\nok")
-        self.on("csr", lambda _: f"{self.csr()}ok")
-        self.on("cert begin .*", lambda _: self._begin())
-        self.on(r"cert add (\d+) (.*)", lambda match: self._add(int(match[1]), bytes.fromhex(match[2])))
-        self.on("cert show", lambda _: self._show())
-        self.on("sign (.*)", lambda match: f"sig={self.sign(bytes.fromhex(match[1])).hex()}\nok")
-        self.on("lock (.*)", lambda match: self._lock(match[1]))
-        self.on("locks", lambda _: f"locks={','.join(sorted(self.closed, reverse=True)) or 'none'}\nok")
-
-    def csr(self):
-        name = Name([NameAttribute(NameOID.COMMON_NAME, "x")])
-        request = CertificateSigningRequestBuilder().subject_name(name).sign(self.key, hashes.SHA256())
-        return request.public_bytes(Encoding.PEM).decode()
-
-    def _leaf(self):
-        if not self.chain:
-            return ""
-        size = 4 + int.from_bytes(self.chain[2:4])
-        digest = hashes.Hash(hashes.SHA256())
-        digest.update(self.chain[:size])
-        return digest.finalize().hex()
-
-    def _begin(self):
-        self.incoming = b""
-        return "ok"
-
-    def _add(self, offset, piece):
-        self.incoming = self.incoming[:offset] + piece
-        self.chain = self.incoming
-        return f"have {len(self.chain)}\nok"
-
-    def _show(self):
-        text = self.chain.hex()
-        return "\n".join([*(text[at : at + 64] for at in range(0, len(text), 64)), "ok"])
-
-    def sign(self, challenge):
-        return self.key.sign(DOMAIN + challenge + bytes.fromhex(self._leaf()), ec.ECDSA(hashes.SHA256()))
-
-    def _lock(self, name):
-        self.closed.add(name)
-        return "ok"
+from station.testing import Reach, Unfit, exercise
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from station.exports.aws import Accounts, Bulk
 from station.exports.azure import Azure
 from station.exports.handover import Terms, hand_over
+from station.exports.jws_manifest import JwsManifest
 from station.exports.leaf import Issuer, common_name, p256_point
 from station.exports.matter import Matter
 from station.exports.naming import Naming
@@ -36,6 +37,11 @@ VENDOR, PRODUCT = (x509.ObjectIdentifier(f"1.3.6.1.4.1.37244.2.{last}") for last
 def certificate(subject, issuer, key, public):
     builder = x509.CertificateBuilder(issuer, subject, public, x509.random_serial_number(), NOW, NOW + timedelta(9999))
     return builder.sign(key, hashes.SHA256())
+
+
+def certificate_with(subject, issuer, key, public, extension):
+    builder = x509.CertificateBuilder(issuer, subject, public, x509.random_serial_number(), NOW, NOW + timedelta(9999))
+    return builder.add_extension(extension, critical=False).sign(key, hashes.SHA256())
 
 
 @pytest.fixture(scope="module")
@@ -177,14 +183,100 @@ def test_a_unit_without_a_certificate_is_refused(ca, make, export, target):
         export(target(ca[1], NAMING, "x"), replace(make(1), certificate=None))
 
 
+def test_a_unit_of_a_ca_of_the_same_name_with_another_key_is_refused(ca, make, export):
+    """Before a renewal, or after it: the chain in the export would not verify."""
+    key, issuer = ca
+    name = issuer.certificate.subject
+    named = [
+        certificate_with(name, name, key, key.public_key(), x509.SubjectKeyIdentifier(bytes([n] * 20))) for n in (1, 2)
+    ]
+    leaf = certificate_with(
+        x509.Name.from_rfc4514_string("CN=SN1"), name, key, key.public_key(),
+        x509.AuthorityKeyIdentifier(bytes([1] * 20), None, None),
+    )  # fmt: skip
+    unit = replace(make(1), certificate=leaf.public_bytes(Encoding.DER))
+    with pytest.raises(ExportError, match="with another key"):
+        export(Accounts(Issuer.of(named[1]), NAMING), unit)
+    assert (export(Accounts(Issuer.of(named[0]), NAMING), unit) / "certificates.pem").exists()
+
+
+@pytest.mark.parametrize("serial", ["=SN1", "+SN1", "-SN1", "@SN1"])
+def test_a_name_that_a_spreadsheet_runs_is_refused_where_a_cloud_reads_it(ca, make, export, serial, tmp_path):
+    with pytest.raises(ExportError, match="begins like a formula"):
+        export(NrfCloud(ca[1], NAMING), make(1, serial=serial))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("hardware_id", ["-2+3", "=1", "@x"])
+def test_what_a_board_says_is_never_a_formula_in_a_table_for_people(ca, make, export, hardware_id):
+    folder = export(Azure(ca[1], NAMING, "g"), replace(make(1), hardware_id=hardware_id))
+    (row,) = csv.DictReader(io.StringIO((folder / "devices.csv").read_text()))
+    assert (row["registration_id"], row["hardware_id"]) == ("SN000001", f"'{hardware_id}")
+
+
+def test_a_board_that_calls_itself_a_formula_is_none_in_the_list_of_dacs(ca, make, export):
+    folder = export(Matter(ca[1], NAMING), replace(make(1, subject=dac(1)), hardware_id="-2"))
+    (row,) = csv.DictReader(io.StringIO((folder / "dacs.csv").read_text()))
+    assert row["hardware_id"] == "'-2"
+    with pytest.raises(ExportError, match="begins like a formula"):
+        hand_over(Matter(ca[1], NAMING), [make(1, subject=evil())], folder.with_name("more"), Terms())
+
+
+def evil():
+    attributes = [(x509.NameOID.COMMON_NAME, "=1+1"), (VENDOR, "FFF1"), (PRODUCT, "8001")]
+    return x509.Name([x509.NameAttribute(oid, value) for oid, value in attributes])
+
+
+@pytest.mark.parametrize("mac", [None, "02:00:00:00:00:01"])
+def test_the_mac_address_is_in_each_form_that_has_a_place_for_it(ca, make, tmp_path, mac):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    unit = replace(make(1), mac=mac)
+    for name, target in (
+        ("jsonl", Table(Form.JSONL, NAMING)),
+        ("parquet", Table(Form.PARQUET, NAMING)),
+        ("jws", JwsManifest(ca[1], NAMING, NoSeal(), "Acme")),
+    ):
+        hand_over(target, [unit], tmp_path / name, Terms())
+    assert json.loads((tmp_path / "jsonl" / "units.jsonl").read_text())["mac"] == mac
+    assert parquet.read_table(tmp_path / "parquet" / "units.parquet").to_pylist()[0]["mac"] == mac
+    (one,) = json.loads((tmp_path / "jws" / "manifest.json").read_text())
+    payload = json.loads(base64.urlsafe_b64decode(one["payload"] + "=="))
+    assert payload.get("mac") == mac
+    assert ("mac" in payload) is (mac is not None)
+
+
+class NoSeal:
+    kid = "nobody"
+
+    def sign(self, messages):
+        return [bytes(64) for _ in messages]
+
+
+def test_a_folder_with_secrets_is_its_owners_alone_and_others_are_not(ca, make, export, tmp_path):
+    folder = export(Matter(ca[1], NAMING, onboarding=True), make(1, subject=dac(1)))
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    hand_over(Matter(ca[1], NAMING), [make(1, subject=dac(1))], tmp_path / "open", Terms())
+    assert stat.S_IMODE((tmp_path / "open").stat().st_mode) == 0o755
+
+
+def test_no_passcode_is_anywhere_but_in_the_one_file(ca, make, export):
+    folder = export(Matter(ca[1], NAMING, onboarding=True), *(make(n, subject=dac(n)) for n in range(3)))
+    rows = list(csv.DictReader(io.StringIO((folder / "onboarding.csv").read_text())))
+    others = "".join(file.read_text("latin-1") for file in folder.iterdir() if file.name != "onboarding.csv")
+    for row in rows:
+        assert row["passcode"] not in others
+        assert row["verifier"] not in others
+
+
 def test_parquet_says_what_csv_says(make, export, tmp_path):
     parquet = pytest.importorskip("pyarrow.parquet")
-    folder = export(Table(Form.PARQUET, NAMING), make(1), make(2))
-    hand_over(Table(Form.JSONL, NAMING), [make(1), make(2)], tmp_path / "jsonl", Terms())
+    units = [make(1), make(2)]
+    folder = export(Table(Form.PARQUET, NAMING), *units)
+    hand_over(Table(Form.JSONL, NAMING), units, tmp_path / "jsonl", Terms())
     found = parquet.read_table(folder / "units.parquet").to_pylist()
     assert [row["product_serial"] for row in found] == ["SN000001", "SN000002"]
     wanted = [json.loads(line) for line in (tmp_path / "jsonl/units.jsonl").read_text().splitlines()]
-    assert [row.keys() for row in found] == [row.keys() for row in wanted]
+    assert found == wanted
 
 
 @settings(max_examples=30, deadline=None)

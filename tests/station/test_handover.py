@@ -21,6 +21,7 @@ from station.exports.signature import make_export_key, open_seal, read_export_ke
 from station.exports.tables import Form, Table
 from station.exports.target import ExportError
 from station.manifest import Manifest, ManifestError, ManifestReader
+from station.manifest.book import OwnBook
 from station.manifest.handing import (
     Lacking,
     Outcome,
@@ -63,7 +64,7 @@ def seal(tmp_path_factory):
 def export(path, out, recipient="cloud", *, which=Which.NEW, target=JSONL, seal=None):
     with Manifest.open(path) as book, ManifestReader(path) as reader:
         units = reader.export(lacking=Lacking(target.name, recipient, which))
-        return hand_over(target, units, out, Terms(recipient, 1), book=book, seal=seal)
+        return hand_over(target, units, out, Terms(recipient, 1), book=OwnBook(book), seal=seal)
 
 
 def serials(folder):
@@ -205,7 +206,7 @@ def test_a_folder_that_is_there_is_never_touched(path, tmp_path):
 
 def test_a_manifest_that_refuses_leaves_no_folder(path, tmp_path):
     class Refusing:
-        def perform_blocking(self, operation):
+        def begin(self, **_content):
             raise ManifestError("the disk is full", code="manifest.disk_full")
 
     with ManifestReader(path) as reader, pytest.raises(ManifestError, match="full"):

@@ -12,8 +12,9 @@ from contextlib import suppress
 from random import Random
 
 import pytest
-from bench.assault import ALL_LOCKS, Assault, issuer_of
+from bench.assault import Assault, issuer_of
 from bench.explore import explore
+from bench.languages import ALL_LOCKS
 from bench.shop import shop_of
 
 from hsm import Authority, Signer

@@ -14,6 +14,7 @@ from station.imports.lists import ImportRefused, read_list
 from station.imports.matching import Part, match
 from station.imports.receipts import read_receipt
 from station.manifest import Manifest, ManifestReader
+from station.manifest.book import OwnBook
 from station.manifest.handing import Lacking, ListRow, Outcome, add_list, export_of, lists, taken
 from station.manifest.testing import ORDER, provision
 
@@ -29,7 +30,7 @@ async def line(tmp_path):
         with ManifestReader(path) as reader:
             units = reader.export(lacking=Lacking("jsonl", "cloud"))
             target = Table(Form.JSONL, Naming.parse("dev-{hardware_id}"))
-            hand_over(target, units, tmp_path / "out", Terms("cloud"), book=manifest)
+            hand_over(target, units, tmp_path / "out", Terms("cloud"), book=OwnBook(manifest))
     return path
 
 

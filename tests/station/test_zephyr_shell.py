@@ -4,10 +4,8 @@ import base64
 from hashlib import sha256
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
+from bench.text_boards import ZephyrBoard
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from hsm import Csr
 from station.devices import DeviceState, Locks
@@ -15,99 +13,15 @@ from station.devices.zephyr_shell import SMALL_PIECE, ShellTimeouts, ZephyrShell
 from station.devices.zephyr_shell_wire import Unknown
 from station.errors import DeviceError, Garbled, NoAnswer
 from station.line.proof import verify_proof
-from station.testing import ScriptedShell, exercise
+from station.testing import exercise
 
 TAG = 42
 QUICK = ShellTimeouts(query=(0.1, 0.1, 0.1, 0.1), keygen=0.1, store=0.1)
 
 
-class Board(ScriptedShell):
-    """A Zephyr board with its key and one credential."""
-
-    def __init__(self, *, loads=True, line=246, room=4096):
-        super().__init__(echo=True, prompt="\x1b[1;32muart:~$ \x1b[m")
-        self.key = ec.generate_private_key(ec.SECP256R1())
-        self.has_key = False
-        self.stored = None
-        self.buffer = ""
-        self.line, self.room = line, room
-        self.on("hwinfo devid", "Length: 8\nID: 0xe8f17c0a11d293b6")
-        self.on("posix uname -i", "widget")
-        self.on("app version", "1.4.2")
-        self.on("nrf_cloud_cred pubkey 42", lambda _: self._pubkey())
-        self.on("nrf_cloud_cred keygen 42", lambda _: self._keygen())
-        self.on("nrf_cloud_cred csr 42 CN=(.*)", lambda match: f"CSR: {self.csr(match[1])}\nCSR generation complete")
-        self.on("cred list 42 SERV", lambda _: self._list())
-        self.on("cred get 42 SERV BINT", lambda _: self._get())
-        self.on("cred del 42 SERV", lambda _: self._del())
-        self.on("cred add 42 SERV DEFAULT (BINT|STRT)", lambda match: self._add(match[1]))
-        self.on("cred buf (.*)", lambda match: self._buf(match[1]))
-        self.on("cred buf clear", lambda _: self._clear())
-        if loads:
-            self.on("cred buf load", lambda _: self._load())
-
-    def csr(self, name):
-        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-        request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(self.key, hashes.SHA256())
-        return base64.b64encode(request.public_bytes(Encoding.DER)).decode()
-
-    def _keygen(self):
-        said = "Key already exists in sec tag 42. Use 'delete' to remove it first."
-        said = said if self.has_key else "Generated device key in sec tag 42"
-        self.has_key = True
-        return said
-
-    def _pubkey(self):
-        if not self.has_key:
-            return "Public key export failed: -2"
-        return f"PUBKEY: {base64.b64encode(bytes(65)).decode()}\nPublic key export complete"
-
-    def _list(self):
-        if self.stored is None:
-            return "0 credentials found."
-        return f"42,SERV,{base64.b64encode(sha256(self.stored).digest()).decode()},0\n1 credentials found."
-
-    def _get(self):
-        text = base64.b64encode(self.stored[:-1]).decode()
-        return "\n".join(text[at : at + 32] for at in range(0, len(text), 32)) + "\nCredential buffer cleared."
-
-    def _del(self):
-        self.stored = None
-        return "Deleted TLS credential with sectag 42 and type SERVER_CERT."
-
-    def _add(self, form):
-        if self.stored is not None:
-            return "TLS credential with sectag 42 and type SERVER_CERT already exists."
-        self.stored = (base64.b64decode(self.buffer) if form == "BINT" else self.buffer.encode()) + b"\0"
-        self.buffer = ""
-        return f"Added TLS credential of type SERVER_CERT, sectag 42, and length {len(self.stored)} bytes."
-
-    def _buf(self, piece):
-        piece = piece[: self.line]
-        if len(self.buffer) + len(piece) >= self.room:
-            return "Not enough room in credential buffer for provided data. Increase the size."
-        self.buffer += piece
-        return f"Stored {len(piece)} bytes."
-
-    def _clear(self):
-        self.buffer = ""
-        return "Credential buffer cleared."
-
-    def _load(self):
-        def take(character):
-            if character != "\x03":
-                self.buffer += character
-                return None
-            self.raw = None
-            return f"Stored {len(self.buffer)} bytes.\r\n"
-
-        self.raw = take
-        return "Input credential, finish with CTRL+C."
-
-
 @pytest.fixture
 def board():
-    return Board()
+    return ZephyrBoard()
 
 
 def drive(board):
@@ -170,7 +84,7 @@ async def test_a_new_shell_takes_the_chain_in_one_go(board, make_chain):
 
 @pytest.mark.parametrize("line", [48, 246, 1000])
 async def test_an_old_shell_says_itself_how_much_it_takes(make_chain, line):
-    board = Board(loads=False, line=line)
+    board = ZephyrBoard(loads=False, line=line)
     driver = drive(board)
     chain = make_chain(await driver.make_key())
     await driver.install(chain)
@@ -188,7 +102,7 @@ async def test_the_whole_pem_is_stored_and_read_and_not_its_first_line(board, ma
 
 
 async def test_a_piece_that_was_harmed_makes_it_begin_anew_with_small_ones(make_chain):
-    board = Board(loads=False)
+    board = ZephyrBoard(loads=False)
     harmed = iter([False, True])  # the first one is the word "load"
     honest = board._buf
     board.on("cred buf (.*)", lambda match: honest("A" * len(match[1]) if next(harmed, False) else match[1]))
@@ -202,7 +116,7 @@ async def test_a_piece_that_was_harmed_makes_it_begin_anew_with_small_ones(make_
 
 
 async def test_a_buffer_that_is_too_small_is_told_with_what_to_build(make_chain):
-    board = Board(loads=False, room=1024)
+    board = ZephyrBoard(loads=False, room=1024)
     driver = drive(board)
     with pytest.raises(DeviceError, match=r"CRED_BUF_SIZE=\d+") as refused:
         await driver.install(make_chain(await driver.make_key()))
@@ -211,7 +125,7 @@ async def test_a_buffer_that_is_too_small_is_told_with_what_to_build(make_chain)
 
 
 async def test_a_shell_that_reboots_in_the_middle_is_told_and_the_next_try_ends_well(make_chain):
-    board = Board(loads=False)
+    board = ZephyrBoard(loads=False)
     driver = drive(board)
     chain = make_chain(await driver.make_key())
     pieces = iter(range(10_000))
