@@ -18,8 +18,10 @@ def write_new(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         sync(path.parent)
-    except BaseException:
+    except BaseException as error:
         path.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            _name(error, path)
         raise
 
 
@@ -37,11 +39,18 @@ def replace_file(path: Path, content: bytes, *, mode: int = 0o644) -> None:
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(path)
-    except OSError:
+    except OSError as error:
         with suppress(OSError):
             unfinished.unlink()
+        _name(error, path)
         raise
     sync(path.parent)
+
+
+def _name(error: OSError, path: Path) -> None:
+    """Let an error say which file it is about: one of writing, as on a full disk, names none."""
+    if error.filename is None:
+        error.filename = str(path)
 
 
 def sync(path: Path) -> None:

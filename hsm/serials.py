@@ -1,5 +1,6 @@
 """Serial numbers of certificates."""
 
+import re
 import secrets
 from typing import Final
 
@@ -11,6 +12,11 @@ MAX_SERIAL_BITS: Final = 159
 
 SERIAL_DIGITS: Final = 40
 """Hex digits of 20 octets."""
+
+_SHOWN_DIGITS: Final = 32
+"""Hex digits of 16 octets, which the numbers have that are made here."""
+
+_COPIED: Final = re.compile(r"(?:serial\s*=\s*|0x)?([0-9a-f]+(?::[0-9a-f]+)*)", re.IGNORECASE)
 
 
 def new_serial(station_id: int) -> int:
@@ -40,3 +46,21 @@ def serial_text(serial: int) -> str:
         msg = f"a certificate serial is positive and has at most 20 octets, this is {serial:#x}"
         raise ValueError(msg)
     return f"{serial:0{SERIAL_DIGITS}x}"
+
+
+def shown(serial: int) -> str:
+    """Return a certificate serial as people and programs are shown it: 32 hex digits, or more where it has more.
+
+    That is how ``openssl x509 -serial`` and browsers write those that are made here, but for the capitals.
+    """
+    return f"{serial:0{_SHOWN_DIGITS}x}"
+
+
+def copied(text: str) -> int | None:
+    """Return the serial in a text that somebody copied from anywhere; None if it is none.
+
+    With colons, ``0x`` or ``serial=`` (``openssl x509 -serial``), zeros at the front or none, in any case.
+    """
+    found = _COPIED.fullmatch(text.strip())
+    serial = 0 if found is None else int(found[1].replace(":", ""), 16)
+    return serial if 0 < serial < 1 << MAX_SERIAL_BITS else None

@@ -193,6 +193,11 @@ class Signer:
         return self._worker.health.in_vain
 
     @property
+    def is_here(self) -> bool:
+        """Whether this is the token's own thread, as while a gate is asked: ``call_blocking`` does not wait here."""
+        return self._worker.is_here
+
+    @property
     def reloads_ended(self) -> int:
         """How many tries to reload have come to an end; for ``awake``."""
         return self._worker.health.ended

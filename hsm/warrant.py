@@ -22,7 +22,10 @@ class Warrant(Protocol):
     """Leave to sign certificates; what it allows is its maker's matter."""
 
     def allow(self, draft: LintedTbs) -> None:
-        """Return if this draft may be signed now. Called from the threads of tokens; must not block.
+        """Return if this draft may be signed now.
+
+        Called on the thread of the token that is about to sign: it may use that token (``Signer.is_here``), and must
+        not wait for anything else.
 
         Raises:
             WarrantError: it may not.

@@ -1,13 +1,25 @@
-"""The order that a line runs under, opened and held against its configuration."""
+"""The order that a line runs under, opened and held against its configuration, its tokens, and what these remember."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from hsm import Issuers, Profile, Signer, TokenGroup
+from pkcs11.constants import Attribute
+
+from hsm import KeyMissing, Profile, Signer, TokenGroup, find_key
+from hsm.algorithms import PublicKey
+from hsm.key_rules import RULES
+from hsm.keys import Signing
+from hsm.request import KeyName
 from station.config import Config, ProductSection
-from station.manifest import ManifestReader, OrderTerms
-from station.orders import Order, OrderBook, OrderError, Trust
+from station.config.certificates import load_issuer
+from station.ledger.counted import newest_count
+from station.ledger.keying import read_ledger_key
+from station.manifest import ManifestReader, OrderCount, OrderSeal
+from station.orders import Order, OrderBook, OrderError, OrderWarrant, Trust
 from station.orders.binding import check_bound
+from station.orders.taken import TakenNotes
+from station.signing import rules_of
 
 
 def open_book(config: Config) -> OrderBook:
@@ -18,14 +30,27 @@ def open_book(config: Config) -> OrderBook:
         ManifestError: the manifest can't be read.
     """
     trust = Trust.load(config.order.trusted, config.order.approvals)
+    before = sealed_count(config)
     with ManifestReader(config.station.manifest) as reader:
         return OrderBook(
             reader.orders(),
-            reader.order_journals(),
+            reader.count_orders(before),
             trust,
             station_id=config.station.id,
             now=lambda: datetime.now(UTC),
         )
+
+
+def sealed_count(config: Config) -> OrderCount | None:
+    """Return how far the orders were at an event that the ledger vouches for; counting goes on from there.
+
+    Raises:
+        LedgerError: the ledger key's file can't be used.
+        ManifestError: the manifest can't be read.
+    """
+    if not config.ledger.key.exists():
+        return None
+    return newest_count(config.station.manifest, read_ledger_key(config.ledger.key))
 
 
 def product_under(order: Order, config: Config, profile: Profile) -> ProductSection:
@@ -57,13 +82,55 @@ def product_under(order: Order, config: Config, profile: Profile) -> ProductSect
     )
 
 
-def check_token_knows(config: Config, issuers: Issuers, terms: OrderTerms, manifest: str) -> None:
-    """Refuse an order that the issuing tokens know from another manifest, or not at all. Blocks.
+def settle(config: Config, signer: Signing, orders: OrderBook, order: OrderWarrant, manifest: str) -> None:
+    """Hold an order against the tokens: they know it, and no number of it that the manifest does not. Blocks.
+
+    Args:
+        config: of the line.
+        signer: the issuing tokens, open.
+        orders: those of the manifest; all are told from now on.
+        order: that is to be used.
+        manifest: identity of the manifest.
 
     Raises:
-        OrderError: ``order.replayed``, or ``order.not_bound``.
+        OrderError: ``order.replayed``, ``order.not_bound``, ``order.rolled_back``.
         HsmError: a token refuses.
     """
-    signer = issuers.issuers[0].authority.key.signer
-    if terms.seal is not None and isinstance(signer, Signer | TokenGroup):
-        check_bound(signer, config.ca.journal, terms.seal, manifest)
+    if order.terms.seal is None or not isinstance(signer, Signer | TokenGroup):
+        return
+    check_bound(signer, config.ca.journal, order.terms.seal, manifest)
+    tell_station(config, signer, orders, manifest)
+    order.check_newest()
+
+
+def tell_station(config: Config, signer: Signer | TokenGroup, orders: OrderBook, manifest: str) -> None:
+    """Let orders know the station's keys, and where numbers are noted. Blocks; arguments and errors as ``settle``."""
+
+    def notes(seal: OrderSeal) -> TakenNotes:
+        every = config.order.numbers_per_note
+        return TakenNotes(signer, seal, manifest, folder=config.ca.signatures, every=every)
+
+    orders.at_station(station_keys(config, signer), notes)
+
+
+def station_keys(config: Config, signer: Signing) -> frozenset[bytes]:
+    """Return the SHA-256 of the SubjectPublicKeyInfo of the keys in the tokens that an order may name. Blocks.
+
+    These are the ledger key, which never leaves the token that it was made in, and the issuing key of ``[ca]``.
+
+    Raises:
+        HsmError: a token refuses, or a key breaks a rule.
+        StationError: a file can't be read.
+    """
+    issuing = load_issuer(config.ca.certificate).public_key()
+    wanted: list[tuple[PublicKey, Mapping[Attribute, bool]]] = [(issuing, rules_of(config.ca.tokens))]  # type: ignore[list-item]  # kinds that sign here
+    if config.ledger.key.exists():
+        wanted.append((read_ledger_key(config.ledger.key), RULES))
+    found = set()
+    for public, rules in wanted:
+        try:
+            find_key(signer, public, rules=rules)
+        except KeyMissing:
+            continue
+        found.add(KeyName.of(public).spki_sha256)
+    return frozenset(found)

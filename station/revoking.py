@@ -58,6 +58,13 @@ ORDER BY issuance.changed_at
 """
 """What the line gave up, with no person behind it."""
 
+_NEWEST_ACT: Final = """
+SELECT coalesce((SELECT max(id) FROM life_act), 0),
+       (SELECT count(*) FROM issuance INDEXED BY void_issuance WHERE state = 'void')
+"""
+
+_NEWEST_REVOCATION: Final = "SELECT coalesce(max(id), 0) FROM revocation"
+
 _STANDING: Final = """
 SELECT act, at FROM revocation WHERE revoker_id = (SELECT id FROM revoker WHERE spki_sha256 = ?) AND serial = ?
 ORDER BY id DESC LIMIT 1
@@ -89,6 +96,28 @@ def pending(config: Config, journal: Reader | None) -> list[Wish]:
     with ManifestReader(config.station.manifest) as manifest:
         rows = [*manifest.rows(_GIVEN_UP), *manifest.rows(_NEWEST)]
     return [*_wishes(rows, issuers_of(config), journal)] if rows else []
+
+
+Mark = tuple[int, ...]
+"""What has to change before anything can be pending again."""
+
+
+def mark(config: Config, journal: Reader) -> Mark:
+    """Return how far both records are; while it stays the same, so does ``pending``. Costs three look-ups.
+
+    Args:
+        config: names the manifest.
+        journal: the CA's journal.
+
+    Raises:
+        ManifestError, JournalError: a file can't be read.
+    """
+    (revocations,) = next(iter(journal.rows(_NEWEST_REVOCATION)))
+    if not config.station.manifest.exists():
+        return (-1, -1, int(revocations))
+    with ManifestReader(config.station.manifest) as manifest:
+        acts, voids = next(iter(manifest.rows(_NEWEST_ACT)))
+    return (int(acts), int(voids), int(revocations))
 
 
 def settle(config: Config, journal: CaJournal) -> list[Wish]:

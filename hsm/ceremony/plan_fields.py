@@ -189,7 +189,11 @@ class Fields:
             certificate = x509.load_pem_x509_certificate((self.folder / file).read_bytes())
             known = _read(certificate)
         except OSError as error:
-            table.complain(key, f"'{file}' is made by no earlier step and can't be read: {error.strerror}")
+            table.complain(
+                key,
+                f"'{file}' is made by no earlier step and can't be read: {error.strerror}; put it into {self.folder}, "
+                "or add a step before that makes it",
+            )
         except (ValueError, x509.DuplicateExtension):
             table.complain(key, f"'{file}' is not the PEM of a certificate")
         if not known.ca:

@@ -20,14 +20,14 @@ from hsm.algorithms import KeyKind
 from hsm.ceremony.bench import PATIENCE
 from hsm.ceremony.certificates import Wish, draft, extensions_of, pem, sign
 from hsm.ceremony.plan import Limits
-from hsm.errors import CeremonyError, HsmError
+from hsm.errors import CeremonyError, FieldError, HsmError, TokenError
 from hsm.files import write_new
 from hsm.key_store import destroy_key, generate_key, label_taken
 from hsm.keys import AnyTokenKey
 from hsm.profiles import NO_EXPIRY
 from hsm.root_mark import new_key_id
 from hsm.signer import Signer
-from hsm.templates import name_attribute
+from hsm.templates import ATTRIBUTES, name_attribute
 from hsm.uri import TokenUri
 
 ROOT_LABEL: Final = "root-ca"
@@ -38,6 +38,7 @@ ROOT_FILE: Final = "root.pem"
 INTERMEDIATE_FILE: Final = "intermediate.pem"
 
 _SUFFIXES: Final = ("Root CA", "Intermediate CA 1")
+_NAME_MOST: Final = ATTRIBUTES["CN"].most - max(len(f" {end}") for end in _SUFFIXES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +83,22 @@ def init_ca(  # noqa: PLR0913 - a ceremony is its list of decisions
     Raises:
         CeremonyError: a file is there, both tokens are one, the folder can't be written, or a step failed and was
             undone; the message says what is left.
-        FieldError: the name can't stand in a certificate.
+        FieldError: there is no name, or it can't stand in a certificate.
         HsmError: a token can't be used; nothing was made.
     """
+    _check_name(name)
     subjects = [x509.Name([name_attribute("O", name), name_attribute("CN", f"{name} {end}")]) for end in _SUFFIXES]
     files = (folder / ROOT_FILE, folder / INTERMEDIATE_FILE)
     _check_files(folder, files)
     start = (now or dt.datetime.now(dt.UTC)).astimezone(dt.UTC).replace(microsecond=0)
     with ExitStack() as opened, ExitStack() as undo:
-        signers = [_opened(signer, environment, opened) for signer in (root, intermediate)]
+        signers = [_opened(root, environment, opened)]
+        try:
+            signers.append(_opened(intermediate, environment, opened))
+        except TokenError as error:
+            if error.code == "token.in_use" and isinstance(root, TokenUri):
+                raise _one_token() from error
+            raise
         labels = _check_tokens(*signers)
         try:
             root_key = _new_key(signers[0], root_kind, labels[0], undo, root=True)
@@ -113,6 +121,28 @@ def init_ca(  # noqa: PLR0913 - a ceremony is its list of decisions
             ) from error
         undo.pop_all()
     return NewCa(top, below, *files, root_key=labels[0], intermediate_key=labels[1])
+
+
+def _check_name(name: str) -> None:
+    if not name.strip():
+        raise FieldError(
+            "a CA needs a name, which stands in both certificates: say whose it is, like 'Acme Devices'",
+            code="field.length",
+        )
+    if len(name) > _NAME_MOST:
+        raise FieldError(
+            f"the name has {len(name)} characters, and at most {_NAME_MOST} fit into a certificate before "
+            f"' {_SUFFIXES[1]}': choose a shorter one",
+            code="field.length",
+        )
+
+
+def _one_token() -> CeremonyError:
+    return CeremonyError(
+        "root and intermediate need two tokens, and both URIs name the same one: the root's token goes into a safe, "
+        "the other to the line; take an empty token for one of them",
+        code="ceremony.one_token",
+    )
 
 
 def _check_files(folder: Path, files: tuple[Path, ...]) -> None:
@@ -141,10 +171,7 @@ def _opened(signer: Signer | TokenUri, environment: Mapping[str, str], opened: E
 
 def _check_tokens(root: Signer, intermediate: Signer) -> tuple[str, str]:
     if root is intermediate:
-        raise CeremonyError(
-            "root and intermediate need two tokens: the root's goes into a safe, the other to the line",
-            code="ceremony.one_token",
-        )
+        raise _one_token()
     labels = (root.uri.object or ROOT_LABEL, intermediate.uri.object or INTERMEDIATE_LABEL)
     for signer, label in zip((root, intermediate), labels, strict=True):
         if label_taken(signer, label):

@@ -152,6 +152,12 @@ def undo_killed(
     path = plan.folder / plan.transcript
     if path.exists():
         raise CeremonyError(f"{path} is sealed: the ceremony was done, and what it made stays", code="ceremony.done")
+    if not unfinished(path).exists():
+        raise CeremonyError(
+            f"there is nothing to undo: {unfinished(path)} is not there, so no ceremony of this file was killed in "
+            "this folder; if it was another file or folder, name that one",
+            code="ceremony.nothing_to_undo",
+        )
     transcript, entries = Transcript.resume(path, clock)
     with closing(transcript):
         return _take_all_back(plan, transcript, entries, confirm, report, ask)

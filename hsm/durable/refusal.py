@@ -3,7 +3,9 @@
 A trigger of a schema refuses with the text ``code: sentence``; it becomes the class of that code.
 """
 
+import shutil
 import sqlite3
+from pathlib import Path
 from typing import Final
 
 from hsm.durable.kind import FileKind, Refusal
@@ -16,6 +18,9 @@ _UNWRITABLE: Final[dict[int, tuple[str, str]]] = {
     sqlite3.SQLITE_BUSY: ("busy", "another program keeps a transaction open in it; end that program"),
 }
 """Primary result code of SQLite to code, and sentence with the next move."""
+
+_NO_ROOM: Final = 128 << 10
+"""Bytes that have to be free for SQLite to open a file that others read too: ``-shm`` and the start of a ``-wal``."""
 
 _FOREIGN: Final[dict[int, tuple[str, str]]] = {
     sqlite3.SQLITE_NOTADB: ("foreign", "not a SQLite file; give the path of a {name}, or of a file that is new"),
@@ -33,6 +38,10 @@ def refusal(kind: FileKind, error: sqlite3.Error, path: object) -> Exception:
     """
     # Extended codes have the primary one in their lowest byte (https://www.sqlite.org/rescode.html).
     primary = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    if primary == sqlite3.SQLITE_IOERR and _is_full(
+        path
+    ):  # it can't make the file that readers share, and says no more
+        primary = sqlite3.SQLITE_FULL
     if primary == sqlite3.SQLITE_CONSTRAINT:
         return _constraint(kind, str(error))
     made: tuple[Refusal, tuple[str, str]] | None = None
@@ -44,6 +53,13 @@ def refusal(kind: FileKind, error: sqlite3.Error, path: object) -> Exception:
         return kind.errors.error(f"{path}: {error}")
     raised, (word, sentence) = made
     return raised(f"{path}: {sentence.format(name=kind.name)} ({error})", code=f"{kind.name}.{word}")
+
+
+def _is_full(path: object) -> bool:
+    try:
+        return shutil.disk_usage(Path(str(path)).parent).free < _NO_ROOM
+    except OSError:
+        return False
 
 
 def _constraint(kind: FileKind, message: str) -> Exception:

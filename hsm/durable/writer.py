@@ -1,10 +1,11 @@
 """The one thread that writes, and commits for several callers at once.
 
 A commit costs an fsync, and that is most of what a row costs. So operations queue up while a commit runs; the thread
-then takes all that wait, runs each in its own savepoint, commits once, and only then tells the callers. An operation
-that fails is rolled back alone and fails its own caller. A commit that fails (disk full) fails all callers of the
-batch: nothing was reported that is not durable. The other way round is possible and harmless: after a failed commit and
-a crash the rows may be there all the same; then the board's next visit finds them, as after any crash.
+then takes all that wait, runs each in its own savepoint (one that waits alone needs none), commits once, and only then
+tells the callers. An operation that fails is rolled back alone and fails its own caller. A commit that fails (disk
+full) fails all callers of the batch: nothing was reported that is not durable. The other way round is possible and
+harmless: after a failed commit and a crash the rows may be there all the same; then the board's next visit finds them,
+as after any crash.
 
 Events nobody waits for do not cause a commit of their own: they go with the next one, or after ``EVENT_SECONDS``.
 """
@@ -193,21 +194,25 @@ class Writer:
     def _commit(self, batch: list[_Queued]) -> None:
         execute = self._connection.execute
         execute("BEGIN IMMEDIATE")
+        # One operation needs no savepoint: the transaction is undone. With one, each statement that changes many pages
+        # costs twice as much, because SQLite goes through all that the savepoint keeps at the end of each.
+        has_all = len(batch) == 1 and batch[0].future is not None
         for entry in batch:
-            alone = entry.future is None  # an event is one statement, and undone as one without a savepoint
-            if not alone:
+            is_event = entry.future is None  # one statement, and undone as one without a savepoint
+            marked = not (is_event or has_all)
+            if marked:
                 execute("SAVEPOINT operation")
             try:
                 entry.result = entry.operation(self._connection, entry.at)
             except BaseException as error:
-                if not self._connection.in_transaction:  # SQLite gave up on the whole transaction
+                if has_all or not self._connection.in_transaction:  # there is nothing else, or SQLite gave up on all
                     raise
                 entry.error = self._translated(error)
-                if alone:
+                if is_event:
                     _log.error("an event was refused: %s", entry.error)
                 else:
                     execute("ROLLBACK TO operation")
-            if not alone:
+            if marked:
                 execute("RELEASE operation")
         if _inode(self._path) != self._inode:  # SQLite would go on in a file that nobody finds any more
             raise self._kind.errors.unwritable(

@@ -2,7 +2,8 @@
 
 ``GET /BASE64`` and ``POST`` with ``application/ocsp-request``. An answer that anybody may have tells caches how long
 they may keep it; an answer with a nonce, or a failure, tells them not to. What is no request at all is refused by
-HTTP's own means before it is read: 404, 405, 413, 415.
+HTTP's own means before it is read: 404, 405, 413, 415. Who asks too often, or while the token has too much to do, gets
+503 and is told when to ask again.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from email.utils import format_datetime
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
+from hsm.ocsp.admission import Admission
 from hsm.ocsp.presigned import SignedAnswer
 from hsm.ocsp.request import MAX_REQUEST
 from hsm.ocsp.responder import KEPT, OcspResponder
@@ -26,6 +28,9 @@ MAX_PATH: Final = 2 * MAX_REQUEST
 
 BODY_SECONDS: Final = 10.0
 """How long a body may take."""
+
+BUSY_SECONDS: Final = 1
+"""When to ask again while too many answers wait for the token."""
 
 DEFAULT_MAX_AGE: Final = dt.timedelta(hours=1)
 """How long a cache may keep an answer, and so how late it may learn of a revocation."""
@@ -52,15 +57,24 @@ class _Refused(Exception):
 class OcspApplication:
     """The responder behind HTTP; run it with any ASGI server."""
 
-    def __init__(self, responder: OcspResponder, *, path: str = "/", max_age: dt.timedelta = DEFAULT_MAX_AGE) -> None:
+    def __init__(
+        self,
+        responder: OcspResponder,
+        *,
+        path: str = "/",
+        max_age: dt.timedelta = DEFAULT_MAX_AGE,
+        admission: Admission | None = None,
+    ) -> None:
         """Put a responder behind HTTP.
 
         Args:
             responder: answers.
             path: where it is found, as in the certificates' AIA URL: ``/`` or ``/acme``.
             max_age: how long a cache may keep an answer, if it is valid that long.
+            admission: how often one client may ask; as by default when left out.
         """
         self._responder = responder
+        self._admission = Admission() if admission is None else admission
         self._path = f"/{path.strip('/')}".rstrip("/").encode()
         self._max_age = max_age
 
@@ -69,9 +83,13 @@ class OcspApplication:
         if scope["type"] != "http":
             return  # an ASGI server may ask for a lifespan, which we have none of
         try:
+            self._admit(scope.get("client"))
             answer = await self._responder.answer(await self._request(scope, receive))
         except _Refused as refused:
             await _send(send, refused.status, b"", refused.headers)
+            return
+        if answer.busy:
+            await _send(send, 503, answer.der, ((b"content-type", _TYPE), *_UNCACHED, _retry_after(BUSY_SECONDS)))
             return
         if answer.signed is None:
             await _send(send, 200, answer.der, ((b"content-type", _TYPE), *_UNCACHED))
@@ -83,6 +101,10 @@ class OcspApplication:
             await _send(send, 304, None, headers)
             return
         await _send(send, 200, answer.der, ((b"content-type", _TYPE), *headers))
+
+    def _admit(self, client: tuple[str, int] | None) -> None:
+        if client is not None and (seconds := self._admission.wait(client[0])):
+            raise _Refused(503, *_UNCACHED, _retry_after(seconds))
 
     async def _request(self, scope: Scope, receive: Receive) -> bytes:
         path = scope.get("raw_path") or scope["path"].encode()
@@ -113,6 +135,16 @@ def _lasting(der: bytes, window: Window) -> tuple[Header, ...]:
         (b"last-modified", format_datetime(window.this_update, usegmt=True).encode()),
         (b"expires", format_datetime(window.next_update, usegmt=True).encode()),
     )
+
+
+async def turn_away(scope: Scope, _: Receive, send: Send) -> None:
+    """Answer as an ASGI application that is too busy for another connection."""
+    if scope["type"] == "http":
+        await _send(send, 503, b"", (*_UNCACHED, _retry_after(BUSY_SECONDS), (b"connection", b"close")))
+
+
+def _retry_after(seconds: int) -> Header:
+    return b"retry-after", str(seconds).encode()
 
 
 def _from_path(path: bytes) -> bytes:

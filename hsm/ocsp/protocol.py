@@ -9,6 +9,11 @@ from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from hsm.ocsp.http import turn_away
+
+MAX_CONNECTIONS: Final = 1000
+"""Open at once; each further one is told 503, whatever it asks. (uvicorn's own limit would tell all of them.)"""
+
 MAX_HEAD: Final = 32 * 1024
 """Bytes of request line and headers, of all that came since the last head was complete."""
 
@@ -27,6 +32,8 @@ class BoundedHttp(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:  # noqa: ANN401 - asyncio's own type is wider than uvicorn's
         """Begin to wait for the first request."""
         super().connection_made(transport)
+        if len(self.connections) > MAX_CONNECTIONS:
+            self.app = turn_away
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -6,7 +6,7 @@
    not ours, and a client must not take it for good.
 4. Without a nonce, an answer that was signed before is handed out if it says just that and is fresh: from memory, or
    from the folder of presigned answers.
-5. Otherwise the token signs one, counted before. When too many wait for it, the rest is told ``tryLater``.
+5. Otherwise the token signs one, counted before. When too many wait for it, the rest is told ``tryLater`` at once.
 """
 
 import datetime as dt
@@ -29,7 +29,7 @@ KEPT: Final = 20_000
 """Answers that are kept in memory."""
 
 MAX_WAITING: Final = 256
-"""Answers that may wait for the token."""
+"""Answers that may wait for the token, if nothing else is said."""
 
 MARGIN: Final = dt.timedelta(minutes=5)
 """An answer that ends sooner than this is not handed out again."""
@@ -47,6 +47,8 @@ class Answer:
     der: bytes
     signed: SignedAnswer | None = None
     """Set where anybody may have it, so that it may be cached: no nonce, one certificate."""
+    busy: bool = False
+    """The token has too much to do for another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ class Signing:
 class OcspResponder:
     """Answers for one issuer."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it answers from, by name
         self,
         issuer: x509.Certificate,
         signing: Signing,
@@ -70,6 +72,7 @@ class OcspResponder:
         *,
         clock: Callable[[], dt.datetime],
         presigned: PresignedFolder | None = None,
+        most_waiting: int = MAX_WAITING,
     ) -> None:
         """Begin with nothing in memory.
 
@@ -79,6 +82,7 @@ class OcspResponder:
             statuses: what is true now.
             clock: the time, aware of its zone.
             presigned: answers that were signed ahead.
+            most_waiting: answers that may wait for the token.
         """
         self.clock = clock
         self._identity = IssuerIdentity(issuer)
@@ -87,6 +91,7 @@ class OcspResponder:
         self._presigned = presigned
         self._kept: OrderedDict[bytes, SignedAnswer] = OrderedDict()
         self._waiting = 0
+        self._most_waiting = most_waiting
 
     async def answer(self, request: bytes) -> Answer:
         """Answer a request. Whatever goes wrong is an answer too."""
@@ -110,8 +115,8 @@ class OcspResponder:
         is_plain = request.nonce is None and len(answers) == 1
         if is_plain and (known := self._known(*answers[0], now)) is not None:
             return Answer(known.der, known)
-        if self._waiting >= MAX_WAITING:
-            return Answer(Failure.TRY_LATER.der)
+        if self._waiting >= self._most_waiting:
+            return Answer(Failure.TRY_LATER.der, busy=True)
         responder = self._signing.responder
         window = window_of(responder.certificate, now, self._signing.validity)
         tbs = responder.to_be_signed(answers, window, produced_at=window.this_update, nonce=request.nonce)

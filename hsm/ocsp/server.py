@@ -11,9 +11,6 @@ from typing import Final
 from hsm.errors import OcspError
 from hsm.ocsp.http import OcspApplication
 
-MAX_CONNECTIONS: Final = 1000
-"""Open at once; the next one is told 503."""
-
 IDLE_SECONDS: Final = 15
 """How long a connection may stay open for the next request."""
 
@@ -70,7 +67,6 @@ async def serve(
         log_config=None,
         access_log=False,
         server_header=False,
-        limit_concurrency=MAX_CONNECTIONS,
         timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=5,
     )

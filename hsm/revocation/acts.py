@@ -29,7 +29,7 @@ from hsm.durable import Reader, time_text
 from hsm.errors import RevocationError
 from hsm.journal import CaJournal
 from hsm.revocation.reasons import FINAL, Reason
-from hsm.serials import serial_text
+from hsm.serials import serial_text, shown
 
 
 class Act(StrEnum):
@@ -267,7 +267,7 @@ def insert(  # noqa: PLR0913, PLR0917 - what a row is made of
 
 def _fault(known: Standing | None, target: Target, wanted: _Wanted) -> RevocationError | None:
     """Return why nothing can be done to a certificate, or None."""
-    name = f"{target.serial:x}"
+    name = shown(target.serial)
     if known is not None and known.act is Act.REVOKE:
         if wanted.reason is Reason.KEY_COMPROMISE is not known.reason:
             return None

@@ -207,7 +207,7 @@ def _unknown_revocations(config: Config) -> Iterator[Finding]:
                         yield fail(
                             "audit.revocation_gone",
                             f"{path} tells of {len(gone)} certificates that the journal has no act on, the first of "
-                            f"them {gone[0].serial_number:x}",
+                            f"them {gone[0].serial_number:032x}",
                             _TAMPERED,
                         )
             except HsmError as error:

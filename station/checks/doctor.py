@@ -4,6 +4,7 @@ It logs in to the token once, with the PIN of the configuration, and signs one p
 (two processes on one SoftHSM token break each other) and its ports, so then both are left alone.
 """
 
+import errno
 import os
 import shutil
 import socket
@@ -26,7 +27,7 @@ from hsm.durable.opening import open_for_reading
 from hsm.errors import JournalError
 from hsm.journal.schema import JOURNAL
 from station.checks import preflight, tokens
-from station.checks.findings import Finding, Level, fail, ok, warn
+from station.checks.findings import Finding, Level, fail, ok, unreadable, warn
 from station.config import Config, load
 from station.errors import ManifestError
 from station.manifest import CLOCK_TOLERANCE, ManifestLocked
@@ -51,6 +52,9 @@ CONNECT_SECONDS: Final = 2.0
 
 _SLOTS: Final = "slot "
 
+_APART: Final = (_SLOTS, "order", "driver ", "transcripts", "crl")
+"""What checks begin with whose failures have nothing to do with the token."""
+
 
 def examine(path: Path) -> Iterator[Finding]:
     """Examine a station, in the order in which one would put it right."""
@@ -58,7 +62,7 @@ def examine(path: Path) -> Iterator[Finding]:
     sound = True
     for finding in preflight.examine(path):
         yield finding
-        sound = sound and (finding.level is not Level.FAIL or finding.check.startswith(_SLOTS))
+        sound = sound and (finding.level is not Level.FAIL or finding.check.startswith(_APART))
     if not sound:
         yield warn("token", "not examined", "put right what fails above")
         return
@@ -95,7 +99,9 @@ def _disk(manifest: Path) -> Iterator[Finding]:
     try:
         seconds = _sync_seconds(folder)
     except OSError as error:
-        yield fail("disk", f"{folder}: {error.strerror}", "check the disk, and the rights of the folder")
+        is_full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        advice = "make space: a full disk stops the line" if is_full else "check the disk, and the rights of the folder"
+        yield fail("disk", f"{folder}: {error.strerror}", advice)
         return
     text = f"fsync in {folder} takes {seconds * 1000:.1f} ms (median of {SYNCS})"
     yield warn("disk", text, "put the manifest on a faster disk") if seconds > SLOW_SYNC else ok("disk", text)
@@ -135,7 +141,7 @@ def _clock(config: Config) -> Iterator[Finding]:
         try:
             last = max(last, _newest_entry(kind, path))
         except (ManifestError, JournalError) as error:
-            yield fail(kind.name, str(error), f"name another file as {kind.name}, or put this one right")
+            yield unreadable(kind.name, error)
             return
     if last > now + CLOCK_TOLERANCE:
         yield fail(

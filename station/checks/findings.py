@@ -3,6 +3,10 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from hsm.errors import JournalError
+from station.errors import ManifestError
+from station.ledger.errors import LedgerError
+
 
 class Level(StrEnum):
     """How bad it is."""
@@ -40,3 +44,9 @@ def warn(check: str, text: str, advice: str) -> Finding:
 def fail(check: str, text: str, advice: str) -> Finding:
     """Return a bad finding."""
     return Finding(check, Level.FAIL, text, advice)
+
+
+def unreadable(check: str, error: ManifestError | JournalError | LedgerError) -> Finding:
+    """Return the finding for a record that can't be read; only in place of a foreign file one names another."""
+    is_foreign = error.code.endswith(".foreign")
+    return fail(check, str(error), f"name another file as {check}, or move this one away" if is_foreign else "")

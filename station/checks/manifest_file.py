@@ -7,14 +7,15 @@ changed by somebody who knows the rules) the ledger does, with its public key: `
 import hashlib
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from sqlite_utils import Database
 
 from hsm.durable.opening import open_for_reading
-from station.checks.findings import Finding, fail, ok, warn
+from station.checks.findings import Finding, Level, fail, ok, warn
 from station.errors import ManifestError
 from station.ledger.errors import LedgerError
 from station.ledger.verify import SCHEMA_ROWS, Keys, verify
@@ -26,8 +27,18 @@ _WAL_MAGICS: Final = (0x377F0682, 0x377F0683)
 """First four bytes of a ``-wal`` (https://www.sqlite.org/fileformat2.html, 4.1)."""
 
 _RESTORE: Final = "stop the line, keep the file and its -wal, try the newest backup ('station manifest restore-drill')"
+_NOT_THIS: Final = (
+    "this backup can't be restored: take an older one, and make a new one now ('station manifest backup')"
+)
 _FAULTS: Final = 5
 """Lines of one kind that are shown."""
+
+
+def examine_backup(path: Path, *, station_id: int | None = None, keys: Keys = ()) -> Iterator[Finding]:
+    """Examine a copy as ``examine`` does; what is to be done about damage is another matter than with the manifest."""
+    for finding in examine(path, station_id=station_id, keys=keys):
+        is_damage = finding.level is Level.FAIL and finding.advice == _RESTORE
+        yield replace(finding, advice=_NOT_THIS) if is_damage else finding
 
 
 def examine(path: Path, *, station_id: int | None = None, keys: Keys = ()) -> Iterator[Finding]:
@@ -73,11 +84,19 @@ def compare(backup: Path, live: Path) -> Iterator[Finding]:
     if not live.exists():
         yield ok("loss", f"there is no {live} to compare with: the backup loses nothing that is there")
         return
-    try:
-        with closing(_reading(backup)) as copy, closing(_reading(live)) as now:
-            yield from _loss(copy.conn, now.conn)
-    except (ManifestError, sqlite3.Error) as error:
-        yield warn("loss", f"{live} can't be read ({error}), so it is not known what the backup lacks", "")
+    with ExitStack() as opened:
+        files: list[Database] = []
+        for path, name in ((backup, "the backup"), (live, str(live))):
+            try:
+                files.append(opened.enter_context(closing(_reading(path))))
+            except (ManifestError, sqlite3.Error) as error:
+                why = "" if path == backup else f" ({error})"  # what ails the backup stands above
+                yield warn("loss", f"{name} can't be read{why}, so it is not known what the backup lacks", "")
+                return
+        try:
+            yield from _loss(files[0].conn, files[1].conn)
+        except sqlite3.Error as error:
+            yield warn("loss", f"the two can't be compared to the end ({error})", "")
 
 
 def _reading(path: Path) -> Database:
@@ -91,7 +110,7 @@ def _file(path: Path) -> Iterator[Finding]:
             header = file.read(_HEADER)
         size = path.stat().st_size
     except OSError as error:
-        yield fail("file", f"{path}: {error.strerror}", "check the path, owner and mode; or restore the backup")
+        yield fail("file", f"{path}: {error.strerror}", "check the path, owner and mode")
         return
     if not header.startswith(_MAGIC) or len(header) < _HEADER:
         yield fail("file", f"{path}: its first bytes are not those of a SQLite file", _RESTORE)
@@ -236,7 +255,8 @@ def _ledger(path: Path, keys: Keys) -> Iterator[Finding]:
     try:
         verdict = verify(path, keys)
     except (LedgerError, ManifestError) as error:
-        yield fail("ledger", str(error), _RESTORE)
+        is_key = error.code == "ledger.note_unknown_key"  # the text says what to do
+        yield fail("ledger", str(error), "" if is_key else _RESTORE)
         return
     for damage in verdict.damages[:_FAULTS]:
         yield fail("ledger", str(damage), _RESTORE)

@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from hsm import HsmError, Profile
-from station.checks.findings import Finding, fail, ok, warn
+from station.checks.findings import Finding, fail, ok, unreadable, warn
 from station.config import Config
 from station.errors import ManifestError
-from station.manifest import ManifestReader
-from station.ordering import product_under
+from station.ledger.errors import LedgerError
+from station.manifest import ManifestReader, OrderCount
+from station.ordering import product_under, sealed_count
 from station.orders import OrderBook, OrderError, Trust
 
 _IMPORT = "station order import FILE"
@@ -31,23 +32,23 @@ def examine(config: Config) -> Iterator[Finding]:
     try:
         with ManifestReader(config.station.manifest) as reader:
             records = {record.terms.name: record for record in reader.orders()}
-            journals = reader.order_journals() if name in records else {}
-    except ManifestError as error:
-        yield fail("manifest", str(error), "name another file in [station] manifest, or put this one right")
+            count = reader.count_orders(sealed_count(config)) if name in records else OrderCount()
+    except (ManifestError, LedgerError) as error:
+        yield unreadable("manifest", error)
         return
     if name not in records:
         yield warn("order", f"{name} is not imported yet; there are {', '.join(records) or 'none'}", _IMPORT)
         return
-    book = OrderBook(records.values(), journals, trust, station_id=config.station.id, now=lambda: now)
+    book = OrderBook(records.values(), count, trust, station_id=config.station.id, now=lambda: now)
     try:
         warrant = book.check_begins(name)
     except OrderError as error:
-        yield fail("order", str(error), error.operator)
+        yield fail("order", str(error), "")
         return
     try:
         product_under(warrant.order, config, Profile.load(config.ca.profile))
     except (OrderError, HsmError) as error:
-        yield warn("order", str(error), "the line does not start so")
+        yield fail("order", str(error), "")  # the line does not start so
         return
     terms, record = warrant.terms, records[name]
     until = f"until {warrant.order.not_after:%Y-%m-%d %H:%M} UTC"
@@ -57,8 +58,9 @@ def examine(config: Config) -> Iterator[Finding]:
             f"{name}: the manifest holds the share of station {terms.seal.station_id}, this is {config.station.id}",
             "units that hold a serial are finished here; new ones are refused",
         )
-    elif record.reserved >= terms.quantity:
-        yield warn("order", f"{name} is complete: all {terms.quantity} units are begun", "begin the next order")
+    elif not record.left:
+        burned = f" or burned ({record.burned})" if record.burned else ""
+        yield warn("order", f"{name} is complete: all {terms.quantity} units are begun{burned}", "begin the next order")
     else:
         yield ok("order", f"{name}: {record.reserved} of {terms.quantity} units are begun, {until}")
 

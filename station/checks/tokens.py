@@ -11,7 +11,7 @@ from typing import Final
 
 from cryptography import x509
 
-from hsm import Authority, HsmError, Profile, Signer, TokenFacts, TokenUri, find_key, read_facts
+from hsm import Authority, HsmError, KeyMissing, Profile, Signer, TokenFacts, TokenUri, find_key, read_facts
 from hsm.quirks import NONE
 from hsm.survey import Survey, survey
 from station.checks import preflight
@@ -45,13 +45,13 @@ def _token(config: Config, tokens: TokensSection, uri: str, files: tuple[Path, P
     try:
         signer = Signer.open(TokenUri.parse(uri), environment=config.ca.environment, counts=config.ca.signatures)
     except HsmError as error:
-        yield fail(f"token{number}", str(error), error.operator)
+        yield fail(f"token{number}", str(error), _advice(error))
         return
     with signer:
         try:
             refuse_root(config.ca, signer)
         except (ConfigError, HsmError) as error:
-            yield fail(f"token{number}", str(error), error.operator)
+            yield fail(f"token{number}", str(error), _advice(error))
             return
         yield _facts(signer.token, number)
         yield _pin(signer.token, number)
@@ -69,11 +69,20 @@ def _token(config: Config, tokens: TokensSection, uri: str, files: tuple[Path, P
             yield _key(signer, tokens, issuer, number)
             asyncio.run(Authority.open(signer, issuer=issuer, chain=(root,), rules=rules_of(tokens)))
         except HsmError as error:
-            yield fail(f"key{number}", str(error), error.operator)
+            yield fail(f"key{number}", str(error), _advice(error))
             return
         yield ok(f"signature{number}", "the key signed a probe, and the issuer certificate verified it")
         yield from _order_note(config, signer, number)
         yield _lifetime(config, issuer, number)
+
+
+def _advice(error: ConfigError | HsmError) -> str:
+    """Return what the engineer does, where the error does not say it; its sentence for the operator is for the line."""
+    if isinstance(error, KeyMissing):
+        return "name the token that holds it in [ca], or the certificate that belongs to this token's key"
+    if error.code == "token.missing":
+        return "connect the token, or correct its URI in [ca]"
+    return ""
 
 
 def _facts(token: TokenFacts, number: str) -> Finding:

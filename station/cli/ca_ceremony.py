@@ -1,6 +1,7 @@
 """``station ca ceremony``."""
 
 import datetime as dt
+import shlex
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -102,9 +103,7 @@ def _rehearse(plan: Plan, operators: tuple[str, ...], folder: str | None, *, as_
         rehearsal = prepare_rehearsal(plan, home, tokens)
         present = operators or (() if plan.operators else ("nobody: a rehearsal",))
         done = run_ceremony(plan, operators=present, rehearsal=rehearsal, report=_reporter(as_json=as_json))
-        _tell(done, as_json=as_json)
-    if folder is None and not as_json:
-        click.echo("the rehearsal succeeded, and its temporary folder is removed; --folder DIR keeps one")
+        _tell(done, as_json=as_json, kept=folder is not None)
 
 
 def _undo(plan: Plan, *, yes: bool, as_json: bool) -> None:
@@ -165,7 +164,7 @@ def _reporter(*, as_json: bool) -> Callable[[str], None]:
     return lambda line: click.echo(line, err=as_json)
 
 
-def _tell(done: DoneCeremony, *, as_json: bool) -> None:
+def _tell(done: DoneCeremony, *, as_json: bool, kept: bool = True) -> None:
     if as_json:
         print_json(
             {
@@ -176,5 +175,10 @@ def _tell(done: DoneCeremony, *, as_json: bool) -> None:
             }
         )
         return
-    click.echo(f"{'REHEARSED' if done.rehearsal else 'done'}: {len(done.files)} files; transcript {done.transcript}")
-    click.echo(f"check it: station ca ceremony --verify {done.transcript} --certificate {done.verify_with}")
+    made = f"{'REHEARSED' if done.rehearsal else 'done'}: files made: {len(done.files)}"
+    if not kept:
+        click.echo(f"{made}, and removed with the temporary folder; to look at them, rehearse with --folder DIR")
+        return
+    click.echo(f"{made}; transcript {done.transcript}")
+    paths = ("--verify", str(done.transcript), "--certificate", str(done.verify_with))
+    click.echo(f"check it: station ca ceremony {shlex.join(paths)}")

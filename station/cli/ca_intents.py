@@ -110,16 +110,17 @@ def _intent(config: Config, serial: int) -> IssuanceRecord:
             found = reader.by_serial(serial)
     if found is None:
         raise StationError(
-            f"no certificate {serial:x} in {config.ca.journal}; 'station ca intents' lists what is unfinished",
+            f"no certificate {serial:032x} in {config.ca.journal}; 'station ca intents' lists what is unfinished",
             code="intent.unknown",
         )
     if found.state is IssuanceState.RECORDED:
         raise StationError(
-            f"certificate {serial:x} is signed and on record; revoke it with 'station ca revoke'", code="intent.signed"
+            f"certificate {serial:032x} is signed and on record; revoke it with 'station ca revoke'",
+            code="intent.signed",
         )
     if found.state is IssuanceState.VOID:
         raise StationError(
-            f"certificate {serial:x} was given up at {found.voided_at}: {printable(found.void_reason)}",
+            f"certificate {serial:032x} was given up at {found.voided_at}: {printable(found.void_reason)}",
             code="intent.given_up",
         )
     return found

@@ -11,7 +11,7 @@ from cryptography import x509
 
 from hsm.journal import CaJournal, IssuanceRecord, JournalLocked, JournalReader, certificate_sha256, shard_name
 from hsm.revocation import Target, shard_of
-from hsm.serials import MAX_SERIAL_BITS, serial_text
+from hsm.serials import copied, serial_text, shown
 from station.config import Config
 from station.crl_places import names_issuer
 from station.errors import StationError
@@ -83,8 +83,8 @@ class Found:
             if not self.tbs or names_issuer(issuer) in self.tbs:
                 return issuer
         raise StationError(
-            f"certificate {self.target.serial:x} was issued by another CA; name that one in [ca] certificate, or in an "
-            "[[issuer]]",
+            f"certificate {shown(self.target.serial)} was issued by another CA; name that one in [ca] certificate, "
+            "or in an [[issuer]]",
             code="revocation.other_issuer",
         )
 
@@ -222,17 +222,13 @@ def _not_after(certificate: bytes | None) -> datetime | None:
 
 
 def parse_serial(text: str) -> int:
-    """Parse a serial number as people copy it: hex digits, with colons or ``0x`` or without.
+    """Parse a serial number as people copy it (``hsm.serials.copied``).
 
     Raises:
         StationError: it is none.
     """
-    digits = text.strip().lower().removeprefix("0x").replace(":", "")
-    try:
-        serial = int(digits, 16)
-    except ValueError:
-        serial = 0
-    if not 0 < serial < 1 << MAX_SERIAL_BITS or not digits.isalnum():
+    serial = copied(text)
+    if serial is None:
         raise StationError(f"'{text}' is not a serial number: write its hexadecimal digits, as certificates show them")
     return serial
 

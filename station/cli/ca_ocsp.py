@@ -30,8 +30,10 @@ from hsm.ocsp import (
     Signing,
     presign,
 )
+from hsm.ocsp.admission import PER_CLIENT, Admission
 from hsm.ocsp.delegation import PROFILE, delegate
 from hsm.ocsp.presigned import window_of
+from hsm.ocsp.responder import MAX_WAITING
 from hsm.ocsp.server import listen, serve
 from station.cli.ca_journal import Records, open_journal
 from station.cli.ca_responder import Speaker
@@ -234,6 +236,20 @@ async def _count_in_turn(config: Config, signer: bytes, number: int) -> None:
 @click.option("--presigned", type=click.Path(file_okay=False), metavar="DIR", help="Folder of 'ca ocsp presign'.")
 @click.option("--valid", type=_Span(), default="12h", show_default=True, help="How long a fresh answer is valid.")
 @click.option("--max-age", type=_Span(), default="1h", show_default=True, help="How long caches may keep an answer.")
+@click.option(
+    "--per-client",
+    type=click.FloatRange(0, 1_000_000),
+    default=PER_CLIENT,
+    show_default=True,
+    help="Answers a second for one address; 0: no limit.",
+)
+@click.option(
+    "--waiting",
+    type=click.IntRange(1, 100_000),
+    default=MAX_WAITING,
+    show_default=True,
+    help="Answers that may wait for the token at once.",
+)
 def serve_command(  # noqa: PLR0913 (one option each)
     *,
     config_path: str,
@@ -245,18 +261,22 @@ def serve_command(  # noqa: PLR0913 (one option each)
     presigned: str | None,
     valid: timedelta,
     max_age: timedelta,
+    per_client: float,
+    waiting: int,
 ) -> None:
     """Answer OCSP requests over HTTP.
 
     It works until it is told to stop. RFC 6960 by GET and POST, with nonces; what caches are told is RFC 5019's. Every
     answer follows the CA's journal as it is at that moment. A certificate that was never issued is 'unknown', one of
-    another CA 'unauthorized'.
+    another CA 'unauthorized'. Who asks too often, or while too many wait for the token, gets HTTP 503 and is told when
+    to ask again.
     """
     host, port = _address(address)
     speaker = Speaker.of(config_path, issuer, token, certificate)
     folder = None if presigned is None else PresignedFolder(Path(presigned), speaker.issuer)
-    application = partial(OcspApplication, path=path, max_age=max_age)
-    number = asyncio.run(_serve(speaker, (host, port), folder, valid, application))
+    application = partial(OcspApplication, path=path, max_age=max_age, admission=Admission(per_client))
+    responding = partial(OcspResponder, presigned=folder, most_waiting=waiting)
+    number = asyncio.run(_serve(speaker, (host, port), valid, responding, application))
     if number == signal.SIGINT:
         raise KeyboardInterrupt
 
@@ -264,20 +284,16 @@ def serve_command(  # noqa: PLR0913 (one option each)
 async def _serve(
     speaker: Speaker,
     address: tuple[str, int],
-    presigned: PresignedFolder | None,
     valid: timedelta,
+    responding: Callable[..., OcspResponder],
     application: Callable[[OcspResponder], OcspApplication],
 ) -> int:
     with listen(*address) as listening, CaJournal.open(speaker.counts) as counts, speaker.statuses() as statuses:
         async with speaker.responder() as responder:
             window_of(responder.certificate, datetime.now(UTC), valid)  # with one that is over there is no answer
             count = partial(counts.count_signature, "ocsp", certificate_sha256(responder.certificate))
-            answering = OcspResponder(
-                speaker.issuer,
-                Signing(responder, count, valid),
-                statuses,
-                clock=lambda: datetime.now(UTC),
-                presigned=presigned,
+            answering = responding(
+                speaker.issuer, Signing(responder, count, valid), statuses, clock=lambda: datetime.now(UTC)
             )
             told = f"answering at http://{address[0]}:{listening.getsockname()[1]}"
             return await serve(application(answering), listening, ready=lambda: click.echo(told))

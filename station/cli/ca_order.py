@@ -1,31 +1,39 @@
 """Orders at the desk: what ``station ca issue`` and ``sign-batch`` take from a production order."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Final
 
 from cryptography import x509
 
-from hsm import Authority, Csr, OrderRule, Profile, Signer, TokenGroup, WarrantError, der
+from hsm import Authority, Csr, HsmError, LintedTbs, OrderRule, Profile, WarrantError, der
 from hsm.durable import Reader
-from hsm.journal import CaJournal
+from hsm.errors import FieldError
+from hsm.issuing import Desk
+from hsm.journal import CaJournal, Reservation
 from hsm.profile_file import names
 from hsm.profiles import HARDWARE_MODULE_NAME
 from hsm.warrant import Allotment
 from station.config import Config
 from station.manifest import Manifest, ManifestReader, OrderExhausted, RowRefused
-from station.ordering import open_book
+from station.ordering import open_book, settle
 from station.orders import OrderWarrant
-from station.orders.binding import check_bound
 
 _HARDWARE: Final = "hardware_id"
 _WITH_HARDWARE: Final = """
 SELECT spki_sha256, tbs FROM issuance WHERE instr(tbs, ?)
 AND NOT EXISTS (SELECT 1 FROM void WHERE void.issuance_id = issuance.id)
 """
-_UNIT: Final = "SELECT coalesce(product_serial, '') FROM unit WHERE hardware_id = ?"
+_HOLDS: Final = "SELECT 1 FROM desk_serial WHERE spki_sha256 = ?"
+_CERTIFIED: Final = """
+SELECT subject FROM issuance WHERE spki_sha256 = ?
+AND NOT EXISTS (SELECT 1 FROM void WHERE void.issuance_id = issuance.id) LIMIT 1
+"""
+_ORDERED: Final = frozenset({"product_serial", "model", "order", "first_name"})
+"""Fields that every order gives, or that follow from the names."""
+_UNIT: Final = "SELECT coalesce(product_serial, '') FROM unit WHERE hardware_id = ? COLLATE NOCASE"
 
 
 def profile_to_issue(config: Config, name: str) -> Profile:
@@ -51,7 +59,7 @@ def profile_to_issue(config: Config, name: str) -> Profile:
 
 @asynccontextmanager
 async def allotting(
-    config: Config, order: str | None, authority: Authority, journal: CaJournal
+    config: Config, order: str | None, profile: Profile, authority: Authority, journal: CaJournal
 ) -> AsyncIterator["OrderDesk | None"]:
     """Open the manifest for an order's serials; without an order there is nothing to allot.
 
@@ -60,6 +68,7 @@ async def allotting(
     Args:
         config: names manifest and trusted keys.
         order: name of an imported order.
+        profile: of the certificates.
         authority: in whose token the order is known.
         journal: of the CA, which knows what the desk certified before.
 
@@ -71,28 +80,31 @@ async def allotting(
         yield None
         return
     with closing(Manifest.open(config.station.manifest)) as manifest:
-        warrant = open_book(config).check_begins(order)
-        signer, seal = authority.key.signer, warrant.terms.seal
-        if seal is not None and isinstance(signer, Signer | TokenGroup):
-            await asyncio.to_thread(check_bound, signer, config.ca.journal, seal, manifest.identity)
+        book = open_book(config)
+        warrant = book.check_begins(order)
+        await asyncio.to_thread(settle, config, authority.key.signer, book, warrant, manifest.identity)
         with ManifestReader(config.station.manifest) as units, journal.reader() as certified:
-            yield OrderDesk(manifest, warrant, units, certified)
+            yield OrderDesk(manifest, warrant, profile, units, certified)
 
 
 class OrderDesk:
     """Takes serials of one order, one a key; used by one thread."""
 
-    def __init__(self, manifest: Manifest, order: OrderWarrant, units: Reader, certified: Reader) -> None:
+    def __init__(
+        self, manifest: Manifest, order: OrderWarrant, profile: Profile, units: Reader, certified: Reader
+    ) -> None:
         """Take what it needs.
 
         Args:
             manifest: open for writing.
             order: may give serials now.
+            profile: of the certificates.
             units: reads the manifest.
             certified: reads the CA's journal.
         """
         self._manifest = manifest
         self._order = order
+        self._profile = profile
         self._units = units
         self._certified = certified
         self._given: dict[bytes, Allotment] = {}
@@ -100,21 +112,48 @@ class OrderDesk:
         """Who holds a hardware id at the desk: SHA-256 of the key's SubjectPublicKeyInfo."""
 
     def refuse_held(self, csr: Csr, fields: Mapping[str, str]) -> None:
-        """Refuse the hardware id of a unit, or of another key that the desk certified.
+        """Refuse what would cost the order a number for nothing, before it gives one.
 
         Raises:
-            WarrantError: ``order.hardware_held``.
+            FieldError: a field of the profile is given by nobody (``field.missing``).
+            WarrantError: the hardware id is a unit's, or of another key that the desk certified
+                (``order.hardware_held``); or the CA certified the key before, and not under an order
+                (``order.key_certified``).
         """
+        macs = set() if self._order.terms.mac_first is None else {"mac"}
+        if missing := sorted(self._profile.fields - fields.keys() - _ORDERED - macs):
+            raise FieldError(
+                f"the profile {self._profile.name!r} needs the field {missing[0]!r}; give it with --field, or in a "
+                "column of --table",
+                code="field.missing",
+            )
+        self._refuse_certified(csr)
         wanted = fields.get(_HARDWARE)
         if wanted is None:
             return
         if rows := [*self._units.rows(_UNIT, wanted)]:
             raise _held(wanted, f"a unit of the line ({rows[0][0] or 'without a serial yet'})")
         if self._hardware is None:
-            self._hardware = dict(_hardware_ids(self._certified))
-        holder = self._hardware.setdefault(wanted, csr.spki_sha256)
+            self._hardware = {name.lower(): key for name, key in _hardware_ids(self._certified)}
+        holder = self._hardware.setdefault(wanted.lower(), csr.spki_sha256)
         if holder != csr.spki_sha256:
             raise _held(wanted, f"the request with key {holder.hex()[:16]}…")
+
+    def _refuse_certified(self, csr: Csr) -> None:
+        """Refuse a key that has a certificate and no serial: the CA's journal would do so after it took one."""
+        if csr.spki_sha256 in self._given or any(True for _ in self._units.rows(_HOLDS, csr.spki_sha256)):
+            return
+        for (subject,) in self._certified.rows(_CERTIFIED, csr.spki_sha256):
+            raise WarrantError(
+                f"the CA certified this key before, and not under an order ({subject}): a board gets one identity; "
+                "make a new key",
+                code="order.key_certified",
+            )
+
+    def refused(self, csr: Csr, error: HsmError) -> None:
+        """Note why a request gets no certificate, if it took a serial."""
+        if csr.spki_sha256 in self._given:
+            self._manifest.refuse_desk_request(csr.spki_sha256, error.code, str(error))
 
     def __call__(self, csr: Csr) -> Allotment:
         """Take a serial for a request's key, or find the one that it took before.
@@ -132,6 +171,26 @@ class OrderDesk:
             warrant = self._order.unit(serial, holder=csr.spki_sha256.hex(), product=terms.product)
             self._given[csr.spki_sha256] = Allotment(fields if mac is None else {**fields, "mac": mac}, warrant)
         return self._given[csr.spki_sha256]
+
+
+class OrderedDesk(Desk):
+    """A desk whose requests take numbers of an order: one that is refused after that is noted, with the reason."""
+
+    def prepare(
+        self,
+        csr: Csr,
+        *,
+        request: str = "",
+        fields: Mapping[str, str] | None = None,
+        names: Sequence[x509.GeneralName] = (),
+    ) -> tuple[LintedTbs, Reservation]:
+        """Do as ``Desk.prepare``."""
+        try:
+            return Desk.prepare(self, csr, request=request, fields=fields, names=names)
+        except HsmError as error:
+            if isinstance(self.allot, OrderDesk):
+                self.allot.refused(csr, error)
+            raise
 
 
 def _held(hardware_id: str, holder: str) -> WarrantError:

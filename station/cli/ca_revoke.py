@@ -59,7 +59,8 @@ class _Choice:
             return found
         if not self.unknown:
             raise StationError(
-                f"no certificate {serial:x} on record; check the digits, or add --unknown if another program issued it",
+                f"no certificate {serial:032x} on record; check the digits, or add --unknown if another program "
+                "issued it",
                 code="revocation.unknown",
             )
         return Found(Target(serial), "not on record")

@@ -9,13 +9,14 @@ from pathlib import Path
 import click
 
 from station.checks.findings import Level
-from station.checks.manifest_file import compare, examine
+from station.checks.manifest_file import compare, examine, examine_backup
 from station.cli.commands import Command, config_option, json_option
 from station.cli.findings import show
 from station.cli.manifest_ledger import read_keys
 from station.cli.output import print_json
 from station.cli.root import EXIT_FAILURE
 from station.config import Config, load
+from station.errors import ManifestError
 from station.ledger.verify import Keys
 from station.manifest.backup import back_up, default_name
 
@@ -27,16 +28,23 @@ _key_option = click.option(
 @click.command(
     "backup", cls=Command, examples=["station manifest backup /mnt/backup/", "station manifest backup copy.db --json"]
 )
-@click.argument("destination", type=click.Path(path_type=Path), metavar="DEST")
+@click.argument("target", metavar="DEST")
 @config_option
 @json_option("Write one JSON object: path, size, events, at.")
-def backup(destination: Path, config_path: str, *, as_json: bool) -> None:
+def backup(target: str, config_path: str, *, as_json: bool) -> None:
     """Copy the manifest while the station works.
 
     DEST is a new file, or a folder, in which the copy is named by the time. The copy holds one moment; it is checked,
     flushed to the disk, and only then gets its name. Nothing is overwritten.
     """
     config = load(Path(config_path))
+    destination = Path(target)
+    folder = destination if target.endswith("/") else destination.parent
+    if not folder.is_dir():
+        raise ManifestError(
+            f"there is no folder {folder}, so no backup was made; is the disk mounted? If it is, make the folder first",
+            code="manifest.backup_unwritable",
+        )
     if destination.is_dir():
         destination /= default_name(datetime.now(UTC))
     source = config.station.manifest
@@ -74,7 +82,7 @@ def restore_drill(file: Path, config_path: str, *, keys: Sequence[str], as_json:
     """
     config = load(Path(config_path))
     findings = chain(
-        examine(file, station_id=config.station.id, keys=_read(_keys(config, keys))),
+        examine_backup(file, station_id=config.station.id, keys=_read(_keys(config, keys))),
         compare(file, config.station.manifest),
     )
     if Level.FAIL in show(findings, as_json=as_json):

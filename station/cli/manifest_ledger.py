@@ -16,7 +16,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from hsm import TokenUri
+from hsm.files import replace_file
 from station.cli.commands import command, config_option, json_option
+from station.cli.identity import IDENTITY
 from station.cli.output import print_fields, print_json
 from station.cli.root import EXIT_FAILURE
 from station.config import Config, load
@@ -257,19 +259,21 @@ def _progress() -> Iterator["partial[None]"]:
     "prove",
     examples=["station manifest prove SN000001", f"station manifest prove SN000001 --output board{SUFFIX}"],
 )
-@click.argument("identity")
+@click.argument("identity", type=IDENTITY)
 @config_option
 @click.option(
     "--output", "-o", type=click.Path(dir_okay=False), help=f"File to write; by default SERIAL{SUFFIX}. '-': stdout."
 )
-def prove(identity: str, config_path: str, output: str | None) -> None:
+@click.option("--force", is_flag=True, help="Write over another file of that name.")
+def prove(identity: str, config_path: str, output: str | None, *, force: bool) -> None:
     """Write the proof that a unit passed.
 
     For the customer who has the board.
 
     IDENTITY is its product serial, its hardware id, the serial of one of its certificates (hex), or the SHA-256 of its
     public key (hex). The file holds the event of the pass, its way up the ledger and the signed head; it is checked
-    with 'station manifest check-proof', or any tool for C2SP tlog-proof. May be done while the station runs.
+    with 'station manifest check-proof', or any tool for C2SP tlog-proof. May be done while the station runs. A file
+    that is there is not overwritten, unless it holds this very proof.
     """
     path = load(Path(config_path)).station.manifest
     with ManifestReader(path) as manifest:
@@ -295,7 +299,13 @@ def prove(identity: str, config_path: str, output: str | None) -> None:
     target = Path(output or f"{history.unit.product_serial}{SUFFIX}")
     if target.resolve() == path.resolve():
         raise StationError(f"{target} is the manifest itself; name another file")
-    target.write_text(proof.serialize(), encoding="utf-8")
+    text = proof.serialize().encode()
+    if target.exists() and not force and target.read_bytes() != text:
+        raise StationError(
+            f"{target} is there already, and holds something else: an earlier proof, maybe, which stays as good as "
+            "it was. Name another file with --output, or add --force to write over it"
+        )
+    replace_file(target, text)
     click.echo(f"wrote {target}", err=True)
 
 

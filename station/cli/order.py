@@ -3,8 +3,9 @@
 import asyncio
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Mapping
+from contextlib import closing, suppress
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,25 @@ from typing import Any
 import click
 
 from hsm import TokenUri
-from hsm.files import replace_file
+from hsm.files import replace_file, write_new
 from station.cli.commands import Group, config_option, json_option
+from station.cli.order_close import close
+from station.cli.order_page import burned_text, cells_of, fields_of, refusal_of, row_fields, row_of
+from station.cli.order_resume import resume
 from station.cli.output import print_columns, print_fields, print_json
 from station.config import Config, load
 from station.errors import StationError
-from station.line.control import user_name
-from station.manifest import Manifest, ManifestReader, OrderJournal, OrderRecord
-from station.manifest.life import ACTOR_LIMIT, check_actor
-from station.orders import Order, OrderBook, OrderError, Trust, jws
+from station.key_holders import KeyHolders
+from station.manifest import (
+    DeskRefusal,
+    Manifest,
+    ManifestReader,
+    OrderCount,
+    OrderRecord,
+    OrderResume,
+)
+from station.ordering import sealed_count, station_keys
+from station.orders import OrderBook, OrderError, Trust, jws
 from station.orders.importing import import_order
 from station.orders.jws import MAX_JWS
 from station.orders.payload import read_order, write_order
@@ -58,6 +69,7 @@ def key(*, token: str, out: str) -> None:
     "create",
     examples=[
         "station order create --name WO-1001 --product sensor --quantity 500 --until 2027-10-01",
+        "station order create --name WO-7 --product sensor --quantity 9 --until 2027-10-01 --station-key 1=ledger.pem",
         "station order create --from-file wo-1001.toml --out wo-1001.order.json",
     ],
 )
@@ -67,6 +79,13 @@ def key(*, token: str, out: str) -> None:
 @click.option("--profile", help="Kind of certificate: a name, or a TOML file.  [default: idevid]")
 @click.option("--quantity", type=int, help="Units in all.")
 @click.option("--station", "stations", multiple=True, metavar="ID[:UNITS[:SCRAP]]", help="A station's share; repeated.")
+@click.option(
+    "--station-key",
+    "station_keys",
+    multiple=True,
+    metavar="ID=FILE",
+    help="Key in a station's token, to which its share is bound: its ca/ledger.pem, or its station.toml; repeated.",
+)
 @click.option("--serial", help="Format of product serials.  [default: SN{number:06d}]")
 @click.option("--check", help="What {check} in it is: luhn or mod37-36.")
 @click.option("--first", type=int, help="First number.  [default: 1]")
@@ -81,20 +100,37 @@ def create(*, from_file: str | None, out: str | None, as_json: bool, **options: 
     """Write an order; nobody has signed it yet.
 
     Each station that may work on it gets a share of its own: units, and numbers that follow those of the share before.
-    SCRAP units of a share may be scrapped and made again; as many numbers more belong to it.
+    SCRAP units of a share may be scrapped and made again; as many numbers more belong to it. A share without
+    --station-key belongs to whoever has the station's number; with one, to the token that holds the key.
     """
     said = read_wish(_text(Path(from_file))) if from_file else {}
     options["from"] = options.pop("begin")
     options["stations"] = list(options["stations"])
-    said |= {name: value for name, value in options.items() if value not in (None, [], "")}
-    made = order_of(said, datetime.now(UTC))
+    options["station_keys"] = said.get("station_keys", {}) | dict(map(_station_key, options["station_keys"]))
+    said |= {name: value for name, value in options.items() if value not in (None, [], {}, "")}
+    now = datetime.now(UTC)
+    _refuse_past(said, now)
+    made = order_of(said, now)
     path = Path(out or f"{made.name.replace('/', '-').replace(' ', '-')}{ORDER_SUFFIX}")
-    with path.open("x", encoding="utf-8") as file:
-        file.write(jws.Jws.of(write_order(made)).text())
+    try:
+        write_new(path, jws.Jws.of(write_order(made)).text().encode())
+    except FileExistsError:
+        raise OrderError(
+            f"{path} is there already, and may be signed: nothing was written. Give the order another --name, or the "
+            "file another --out, or delete the old one",
+            code="order.file_exists",
+        ) from None
     if as_json:
         print_json({"file": str(path), **json.loads(write_order(made))})
         return
-    print_fields(_fields(made))
+    print_fields(fields_of(made))
+    for station, share in made.stations.items():
+        if share.key_sha256 is None:
+            click.echo(
+                f"the share of station {station} names no key: whoever calls a station {station} can make it "
+                f"(--station-key {station}=ledger.pem)",
+                err=True,
+            )
     click.echo(f"wrote {path}; next: station order sign {path} --key 'pkcs11:…'")
 
 
@@ -113,7 +149,7 @@ def sign(file: str, *, uri: str, yes: bool) -> None:
     text = _text(path)
     wanted = read_order(jws.parse(text).payload)
     if not yes:
-        print_fields(_fields(wanted))
+        print_fields(fields_of(wanted))
         if not click.confirm("sign this order?", err=True):
             raise StationError("not signed; nothing was changed")
     signed, kid = sign_order(text, TokenUri.parse(uri))
@@ -146,6 +182,7 @@ def import_(file: str, config_path: str, *, as_json: bool) -> None:
                 manifest=manifest,
                 signer=signer,
                 journal=config.ca.journal,
+                keys=station_keys(config, signer),
             )
         )
     signed = done.signed
@@ -171,10 +208,10 @@ def list_(config_path: str, *, as_json: bool) -> None:
     records = _records(config)
     if as_json:
         for record in records:
-            print_json(_row(record))
+            print_json(row_of(record))
         return
     header = ("order", "product", "profile", "begun", "of", "passed", "until", "")
-    print_columns(header, [_cells(record) for record in records])
+    print_columns(header, [cells_of(record) for record in records])
 
 
 @order.command(
@@ -195,51 +232,48 @@ def show(name: str | None, config_path: str, *, as_json: bool) -> None:
         return
     config = load(Path(config_path))
     wanted = name or config.order.name
-    records, journals = _records(config), _journals(config)
+    records = _records(config)
     record = next((one for one in records if one.terms.name == wanted), None)
     trust = Trust.load(config.order.trusted, config.order.approvals)
     try:
-        warrant = OrderBook(records, journals, trust, station_id=config.station.id).check_begins(wanted)
-        state, problem = f"{warrant.terms.quantity - (record.reserved if record else 0)} units may still be begun", None
+        OrderBook(records, _count(config), trust, station_id=config.station.id).check_begins(wanted)
+        state, problem = f"{record.left if record else 0} units may still be begun", None
     except OrderError as error:
         if record is None:
             raise
         state, problem = str(error), error
     assert record is not None  # noqa: S101 - or it was raised
+    decided, refused = _history(config, wanted)
     if as_json:
-        print_json({**_row(record), "state": "ok" if problem is None else problem.code, "detail": state})
+        more = {"resumes": [asdict(one) for one in decided], "refused_at_desk": [refusal_of(one) for one in refused]}
+        print_json({**row_of(record), **more, "state": "ok" if problem is None else problem.code, "detail": state})
     else:
-        print_fields([*_row_fields(record), ("state", state)])
+        print_fields(
+            [
+                *row_fields(record),
+                *(("burned", burned_text(record.terms, one)) for one in decided if one.burned),
+                *(("refused at the desk", f"{one.product_serial} ({one.code}: {one.reason})") for one in refused),
+                ("state", state),
+            ]
+        )
     if problem is not None:
         sys.exit(1)
 
 
-@order.command(
-    "close", examples=["station order close WO-1001 --reason 'delivered 480 of 500, the rest was cancelled'"]
-)
-@click.argument("name")
-@click.option("--reason", required=True, help="Why; stands in the manifest for good.")
-@click.option(
-    "--actor", help="Who does it, one of [life] actors, if there are any; the user of this shell if left out."
-)
-@config_option
-def close(name: str, *, reason: str, actor: str | None, config_path: str) -> None:
-    """Close an order for good.
+order.add_command(close)
+order.add_command(resume)
 
-    No board begins under it any more; those that hold a serial may be finished. It is never opened again.
-    """
-    if not reason.strip():
-        raise click.UsageError("--reason is empty; say why")
-    config = load(Path(config_path))
-    who = user_name() if actor is None else actor.strip()
-    if not 0 < len(who) <= ACTOR_LIMIT:
-        raise click.UsageError(f"--actor has 1 to {ACTOR_LIMIT} characters; say who")
-    check_actor(who, config.life.actors)
-    if not config.station.manifest.exists():
-        raise OrderError(f"there is no manifest yet, and so no order {name!r}", code="order.not_imported")
-    with Manifest.open(config.station.manifest) as manifest:
-        is_closed_now = asyncio.run(manifest.close_order(name, f"{who} ({user_name()}): {reason}"))
-    click.echo(f"closed {name}" if is_closed_now else f"{name} was closed before; nothing changed")
+
+def _refuse_past(said: Mapping[str, object], now: datetime) -> None:
+    """Refuse an order that begins now and is over before; what is no time at all is refused with the other terms."""
+    with suppress(ValueError, TypeError):
+        end = datetime.fromisoformat(str(said.get("until")))
+        if "from" not in said and (end if end.tzinfo else end.replace(tzinfo=UTC)) <= now:
+            raise OrderError(
+                f"--until {said['until']} has passed, so the order would be over before anybody could use it; give a "
+                "later one",
+                code="order.terms",
+            )
 
 
 def _show_file(path: Path, *, as_json: bool) -> None:
@@ -250,34 +284,7 @@ def _show_file(path: Path, *, as_json: bool) -> None:
         print_json({"file": str(path), "signatures": kids, **json.loads(write_order(found))})
         return
     said = ", ".join(f"{kid[:16]}…" for kid in kids) or "none"
-    print_fields([*_fields(found), ("signatures", f"{said} (not verified; 'station order import' does)")])
-
-
-def _fields(found: Order) -> list[tuple[str, str]]:
-    """Say what an order says, for people."""
-    shares = [
-        f"{station}: {share.quantity} units, numbers {share.first_number} to {share.last_number}"
-        + (f", {share.scrap_allowance} may be scrapped" if share.scrap_allowance else "")
-        for station, share in sorted(found.stations.items())
-    ]
-    said = json.loads(write_order(found))
-    more = [
-        (name.replace("_", " "), str(said[name])) for name in ("firmware_version", "firmware_sha256") if name in said
-    ]
-    if "mac" in said:
-        more.append(("MAC addresses", f"{said['mac']['first']} to {said['mac']['last']}"))
-    return [
-        ("order", found.name),
-        ("id", found.id),
-        ("product", found.product),
-        ("profile", found.profile),
-        ("its SHA-256", found.profile_sha256.hex()),
-        ("quantity", str(found.quantity)),
-        ("serials", f"{found.serial_format}{f', check {found.check}' if found.check else ''}"),
-        ("stations", "\n".join(shares)),
-        ("window", f"{said['not_before']} to {said['not_after']}"),
-        *more,
-    ]
+    print_fields([*fields_of(found), ("signatures", f"{said} (not verified; 'station order import' does)")])
 
 
 def _records(config: Config) -> tuple[OrderRecord, ...]:
@@ -287,53 +294,29 @@ def _records(config: Config) -> tuple[OrderRecord, ...]:
         return reader.orders()
 
 
-def _journals(config: Config) -> dict[str, OrderJournal]:
+def _count(config: Config) -> OrderCount:
     if not config.station.manifest.exists():
-        return {}
+        return OrderCount()
     with ManifestReader(config.station.manifest) as reader:
-        return reader.order_journals()
+        return reader.count_orders(sealed_count(config))
 
 
-def _row(record: OrderRecord) -> dict[str, object]:
-    terms, seal = record.terms, record.terms.seal
-    return {
-        "name": terms.name,
-        "id": None if seal is None else seal.uid,
-        "product": terms.product,
-        "profile": terms.profile,
-        "quantity": terms.quantity,
-        "serial_format": terms.serial_format,
-        "check": terms.check,
-        "first_number": terms.first_number,
-        "mac_first": terms.mac_first,
-        "station": None if seal is None else seal.station_id,
-        "not_before": None if seal is None else seal.not_before,
-        "not_after": None if seal is None else seal.not_after,
-        "scrap_allowance": terms.scrap_allowance,
-        "returned": record.returned,
-        "begun": record.reserved,
-        "units": {state.value: count for state, count in record.units.items()},
-        "opened_at": record.opened_at,
-        "closed_at": record.closed_at,
-        "closed_reason": record.closed_reason,
-    }
+def _history(config: Config, name: str) -> tuple[tuple[OrderResume, ...], list[DeskRefusal]]:
+    """Return what was decided about an order, and the requests that hold a number of it and got no certificate."""
+    with ManifestReader(config.station.manifest) as reader, closing(KeyHolders.of_the_ca(config.ca.journal)) as holder:
+        refused = [one for one in reader.desk_refusals(name) if holder(one.spki_sha256) is None]
+        return reader.order_resumes(name), refused
 
 
-def _row_fields(record: OrderRecord) -> Iterator[tuple[str, str]]:
-    for name, value in _row(record).items():
-        if value not in (None, ""):
-            text = ", ".join(f"{k} {v}" for k, v in value.items() if v) if isinstance(value, dict) else str(value)
-            yield name.replace("_", " "), text or "none"
-
-
-def _cells(record: OrderRecord) -> tuple[str, ...]:
-    seal = record.terms.seal
-    passed = next((count for state, count in record.units.items() if state.value == "passed"), 0)
-    end = "unsigned" if seal is None else seal.not_after[:10]
-    return (
-        *(record.terms.name, record.terms.product, record.terms.profile, str(record.reserved)),
-        *(str(record.terms.quantity), str(passed), end, "closed" if record.closed_at else ""),
-    )
+def _station_key(text: str) -> tuple[str, str]:
+    """Read ``ID=FILE``; of a station.toml it is the ledger key, or the issuing CA's where there is none."""
+    station, separator, path = text.partition("=")
+    if not separator:
+        raise click.UsageError(f"--station-key {text!r}: write ID=FILE, like 1=line-1/ca/ledger.pem")
+    if path.endswith(".toml"):
+        config = load(Path(path))
+        path = str(config.ledger.key if config.ledger.key.exists() else config.ca.certificate)
+    return station, path
 
 
 def _text(path: Path) -> str:

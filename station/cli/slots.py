@@ -10,8 +10,8 @@ from station.cli.commands import Group, config_option, json_option
 from station.cli.output import print_columns, print_json
 from station.config import SlotConfig, load
 from station.config.folder import stanza
-from station.errors import ConfigError
-from station.line.control import ask
+from station.errors import ConfigError, StationError
+from station.line.control import NOBODY, ask
 from station.ports.adapters import product_name
 from station.ports.slots import SlotMap
 from station.ports.uevent import present_ports
@@ -91,7 +91,17 @@ def release(slot: str | None, config_path: str, *, as_json: bool) -> None:
     board, an HSM that signed wrongly (docs/engineer.md). A board that is still in the slot is begun again. Starting the
     station anew does the same.
     """
-    released = ask(load(Path(config_path)).station.manifest, {"do": "release", "slot": slot})["released"]
+    manifest = load(Path(config_path)).station.manifest
+    try:
+        released = ask(manifest, {"do": "release", "slot": slot})["released"]
+    except StationError as error:
+        if error.code != NOBODY:
+            raise
+        raise StationError(
+            "no station runs here, so no slot is stopped: all of them go on when 'station run' starts. (For the "
+            "station of another folder add --config.)",
+            code=error.code,
+        ) from error
     if as_json:
         print_json({"released": released})
     elif released:

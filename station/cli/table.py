@@ -143,6 +143,8 @@ class LiveTable:
             self._notices = {**self._notices, event.subject: event}
             return
         row = self._rows.get(event.slot, _Row(SlotChanged(slot=event.slot, state=SlotState.EMPTY)))
+        if self._is_stopping and event.state is SlotState.EMPTY and row.event.state.is_final:
+            return  # the virtual boards of a rehearsal go with it; what became of them is what the last drawing is for
         self._rows[event.slot] = row.after(event)
         self._counters.take(event)
         if not self._live.is_started:

@@ -1,7 +1,7 @@
 """``station unit``."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -10,11 +10,14 @@ import click
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from hsm.serials import serial_text
+from hsm.revocation import Standing
+from hsm.serials import copied, shown
 from station.cli.commands import Group, config_option, json_option
+from station.cli.identity import IDENTITY
 from station.cli.output import print_columns, print_fields, print_json
 from station.cli.root import EXIT_FAILURE
 from station.cli.unit_life import carry_out, release, replace_command, rework, rma, scrap
+from station.cli.unit_revocation import facts_of, sentence, standings_of
 from station.cli.unit_visit import show_next_visit
 from station.config import load
 from station.errors import StationError, printable
@@ -82,7 +85,7 @@ def list_units(config_path: str, *, state: str | None, order: str | None, limit:
 
 
 @unit.command("show", examples=["station unit show SN000001", "station unit show SN000001 --certificate > leaf.pem"])
-@click.argument("identity")
+@click.argument("identity", type=IDENTITY)
 @config_option
 @click.option("--certificate", "wants_certificate", is_flag=True, help="Print its certificate (PEM) and nothing else.")
 @json_option("Write one JSON object: the unit, its issuances, proof and events.")
@@ -92,7 +95,8 @@ def show(identity: str, config_path: str, *, wants_certificate: bool, as_json: b
     IDENTITY is its product serial, its hardware id, the serial of one of its certificates (hex), or the SHA-256 of its
     public key (hex).
     """
-    with _manifest(config_path) as manifest:
+    config = load(Path(config_path))
+    with ManifestReader(config.station.manifest) as manifest:
         history = manifest.unit(identity)
         given = () if history is None else handed(manifest, history.unit.id)
     if history is None:
@@ -100,9 +104,9 @@ def show(identity: str, config_path: str, *, wants_certificate: bool, as_json: b
     if wants_certificate:
         click.echo(_pem(history), nl=False)
     elif as_json:
-        print_json({**_history_object(history), "handed_out": given})
+        print_json({**_history_object(history, standings_of(config, history.issuances)), "handed_out": given})
     else:
-        _print_history(history, given)
+        _print_history(history, given, standings_of(config, history.issuances))
 
 
 @unit.command(
@@ -113,7 +117,7 @@ def show(identity: str, config_path: str, *, wants_certificate: bool, as_json: b
         'station unit resume SN000017 --void --reason "board was erased"',
     ],
 )
-@click.argument("wanted", metavar="SLOT|UNIT")
+@click.argument("wanted", metavar="SLOT|UNIT", type=IDENTITY)
 @config_option
 @click.option("--void", is_flag=True, help="Give up the certificate that is open; the next visit makes another one.")
 @click.option("--reason", help="Why it is given up.")
@@ -181,14 +185,14 @@ def _as_object(record: UnitRecord) -> dict[str, object]:
         "failure_code": record.failure_code,
         "failure_sentence": record.failure_sentence,
         "failure_step": record.failure_step,
-        "certificate_serial": serial_text(record.issuance.certificate_serial) if record.issuance else None,
+        "certificate_serial": shown(record.issuance.certificate_serial) if record.issuance else None,
     }
 
 
-def _issuance_object(issuance: IssuanceRecord) -> dict[str, object]:
+def _issuance_object(issuance: IssuanceRecord, found: Standing | None) -> dict[str, object]:
     return {
         "state": issuance.state,
-        "certificate_serial": serial_text(issuance.certificate_serial),
+        "certificate_serial": shown(issuance.certificate_serial),
         "spki_sha256": issuance.spki_sha256,
         "tbs_sha256": issuance.tbs_sha256,
         "certificate_sha256": issuance.certificate_sha256,
@@ -196,6 +200,7 @@ def _issuance_object(issuance: IssuanceRecord) -> dict[str, object]:
         "intended_at": issuance.intended_at,
         "changed_at": issuance.changed_at,
         "void_reason": issuance.void_reason,
+        "revocation": facts_of(found),
     }
 
 
@@ -212,10 +217,10 @@ def _proof_object(proof: ProofRecord) -> dict[str, object]:
     }
 
 
-def _history_object(history: UnitHistory) -> dict[str, object]:
+def _history_object(history: UnitHistory, standings: Mapping[int, Standing]) -> dict[str, object]:
     return {
         **_as_object(history.unit),
-        "issuances": [_issuance_object(issuance) for issuance in history.issuances],
+        "issuances": [_issuance_object(one, standings.get(one.certificate_serial)) for one in history.issuances],
         "proof": _proof_object(history.proof) if history.proof else None,
         "life": [_life_object(act) for act in history.life],
         "events": [
@@ -230,7 +235,7 @@ def _handed_line(one: HandedRecord) -> str:
     return f"{one.handed_at} to {one.recipient} ({one.target}, export {one.export_id}){answer}"
 
 
-def _print_history(history: UnitHistory, given: Sequence[HandedRecord]) -> None:
+def _print_history(history: UnitHistory, given: Sequence[HandedRecord], standings: Mapping[int, Standing]) -> None:
     record = history.unit
     fields = [
         ("serial", record.product_serial or "none yet"),
@@ -246,7 +251,9 @@ def _print_history(history: UnitHistory, given: Sequence[HandedRecord]) -> None:
         what = printable(record.failure_sentence or "")
         fields.append(("failure", f"{what} [{record.failure_code}, in step {record.failure_step}]"))
     fields += [("since", "\n".join(_life_lines(act, record.hardware_id))) for act in history.life]
-    fields += [("certificate", "\n".join(_issuance_lines(issuance))) for issuance in history.issuances]
+    for issuance in history.issuances:
+        found = standings.get(issuance.certificate_serial)
+        fields.append(("certificate", "\n".join([*_issuance_lines(issuance), *([sentence(found)] if found else [])])))
     if (proof := history.proof) is not None:
         lines = (
             f"{proof.at}, by {proof.kind.value}",
@@ -259,8 +266,14 @@ def _print_history(history: UnitHistory, given: Sequence[HandedRecord]) -> None:
     print_fields(fields)
     click.echo()
     for event in history.events:
-        facts = " ".join(f"{name}={printable(value)}" for name, value in event.facts.items())
+        facts = " ".join(f"{name}={printable(_fact(name, value))}" for name, value in event.facts.items())
         click.echo(f"{event.at}  {event.step or '-':<10}  {event.kind:<8}  {facts}")
+
+
+def _fact(name: str, value: object) -> object:
+    """Return a fact as people are shown it: a certificate's serial as everywhere."""
+    serial = copied(str(value)) if name == "certificate_serial" else None
+    return value if serial is None else shown(serial)
 
 
 def _life_object(act: LifeAct) -> dict[str, object]:
@@ -278,7 +291,7 @@ def _life_lines(act: LifeAct, hardware_id: str) -> Iterator[str]:
 
 
 def _issuance_lines(issuance: IssuanceRecord) -> Iterator[str]:
-    yield f"{issuance.state.value}  {serial_text(issuance.certificate_serial)}"
+    yield f"{issuance.state.value}  {shown(issuance.certificate_serial)}"
     yield f"key  sha256 {issuance.spki_sha256.hex()}"
     if issuance.certificate_sha256 is not None:
         yield f"leaf sha256 {issuance.certificate_sha256.hex()}"

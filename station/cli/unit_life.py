@@ -9,9 +9,10 @@ import click
 
 from hsm import HsmError
 from hsm.revocation import Act as CaAct
-from hsm.serials import serial_text
+from hsm.serials import shown
 from station.cli.ca_journal import open_journal
 from station.cli.commands import Command, config_option, json_option
+from station.cli.identity import IDENTITY
 from station.cli.output import print_json
 from station.config import Config, load
 from station.errors import StationError
@@ -40,7 +41,7 @@ def acting(function: Function) -> Function:
         click.option("--actor", help="Who does it; the user of this shell if left out."),
         click.option("--reason", required=True, help="Why, for those who read the record later."),
         config_option,
-        click.argument("identity", metavar="UNIT"),
+        click.argument("identity", metavar="UNIT", type=IDENTITY),
     ):
         function = option(function)
     return function
@@ -91,7 +92,13 @@ def release(**options: Any) -> None:  # noqa: ANN401 (what ``acting`` adds)
 
 @click.command("replace", cls=Command, examples=['station unit replace SN000017 --by SN000051 --reason "dead flash"'])
 @acting
-@click.option("--by", required=True, metavar="UNIT", help="The unit that takes its place; it has been plugged in here.")
+@click.option(
+    "--by",
+    required=True,
+    type=IDENTITY,
+    metavar="UNIT",
+    help="The unit that takes its place; it has been plugged in here.",
+)
 def replace_command(**options: Any) -> None:  # noqa: ANN401 (what ``acting`` adds)
     """Let another unit take the place of one.
 
@@ -120,7 +127,7 @@ def carry_out(  # noqa: PLR0913 (one option each)
             {
                 **{name: done[name] for name in names},
                 "product_serial": history.unit.product_serial if history else None,
-                "certificate_serial": None if serial is None else serial_text(serial),
+                "certificate_serial": None if serial is None else shown(serial),
                 "certificate": None if wish is None else wish.act,
             }
         )
@@ -129,7 +136,7 @@ def carry_out(  # noqa: PLR0913 (one option each)
     click.echo(_DONE[act].format(unit=name, other=done["other_hardware_id"]))
     if wish is not None and serial is not None:
         what = _STANDING[wish.act].format(reason=wish.reason.text)
-        click.echo(f"certificate {serial_text(serial)} is {what}; 'station ca crl publish' tells it")
+        click.echo(f"certificate {shown(serial)} is {what}; 'station ca crl publish' tells it")
     if done["returned"]:
         click.echo("the order gets the budget of one unit back")
 

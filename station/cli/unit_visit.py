@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import click
 
-from hsm.serials import serial_text
+from hsm.serials import shown
 from station.cli.output import print_fields, print_json
 from station.config import Config
 from station.config.section import nearest
@@ -27,7 +27,7 @@ def show_next_visit(config: Config, wanted: str, slots: Sequence[str], *, as_jso
         raise StationError(f"there is no slot and no unit '{wanted}'; {known}", code="manifest.unit_unknown")
     unit, issuance = history.unit, history.unit.issuance
     code, sentence = next_visit(history)
-    serial = None if issuance is None else serial_text(issuance.certificate_serial)
+    serial = None if issuance is None else shown(issuance.certificate_serial)
     if as_json:
         print_json(
             {

@@ -102,6 +102,7 @@ def make_line(  # noqa: PLR0913 (what a line is, each with its default)
             oem=TokenUri.parse(tokens.uri(OEM_TOKEN)),
             issuing=TokenUri.parse(tokens.uri(INTERMEDIATE_TOKEN)),
             key=directory / OEM_KEY,
+            station_key=directory / "ca" / LEDGER_FILE,
             environment=tokens.environment,
             product=PERSONA_PRODUCTS[persona].model,
         )

@@ -40,6 +40,7 @@ MAX_STATION_ID: Final = 127
 """The station id is the first byte of a certificate serial number, which has to be positive (RFC 5280 4.1.2.2)."""
 
 MAX_APPROVALS: Final = 4
+MAX_NUMBERS_PER_NOTE: Final = 1000
 """Keys that have to sign an order."""
 
 MAX_REHEARSAL_BOARDS: Final = 256
@@ -87,6 +88,8 @@ class OrderSection:
     """Public keys, or certificates, of who may sign orders (PEM, P-256)."""
     approvals: int = 1
     """So many of them have to sign."""
+    numbers_per_note: int = 1
+    """Numbers that a token is told of with one note, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +232,8 @@ def _order(section: Section, folder: Path) -> OrderSection:
                 f"'{key}' does not stand here any more: it is a term of the signed order. Delete it, and import the "
                 "order's file with 'station order import FILE' ('station order create --help' makes one)",
             )
-    value = OrderSection(name=name, trusted=tuple(folder / path for path in trusted), approvals=approvals)
+    per_note = section.integer("numbers_per_note", 1, MAX_NUMBERS_PER_NOTE, default=1)
+    value = OrderSection(name, tuple(folder / path for path in trusted), approvals, per_note)
     if section.has("trusted") and len(set(trusted)) < value.approvals:
         section.complain(
             "trusted",

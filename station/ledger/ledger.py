@@ -21,11 +21,13 @@ from station.errors import printable
 from station.ledger import store
 from station.ledger.anchor import Anchored, Anchors
 from station.ledger.checkpoint import Checkpoint, open_checkpoint
+from station.ledger.counted import EVERY, KIND, STEP, facts_of, newest_count
 from station.ledger.errors import LedgerError, NoteInvalid, RolledBack
 from station.ledger.note import LedgerPublicKey, VerifierKey, checked_public
 from station.ledger.store import LedgerReader, StoredCheckpoint
 from station.ledger.tiles import WIDTH, Edge, Tile, Tree, grow
-from station.manifest import Manifest
+from station.manifest import Manifest, ManifestReader, OrderCount
+from station.manifest.order_operations import suspend_orders
 
 TILES_AT_ONCE: Final = 64
 """Tiles in one transaction: half a megabyte, a few milliseconds in which no board's rows are written."""
@@ -49,6 +51,7 @@ class Ledger:
         self._key = key
         self._public: LedgerPublicKey = checked_public(key.public_key())
         self._edge: Edge | None = None
+        self._counted: OrderCount | None = None
         self._turn = threading.Lock()
         self.anchors = anchors
 
@@ -105,6 +108,7 @@ class Ledger:
             if not reader.has_news(reader.sealed_size()):
                 return None
             self.anchors.check_own(reader.has_note)
+            self._count_orders(reader.size())
             edge = self._edge or Tree(reader).edge(reader.full_tiles() * WIDTH)
             self._edge = None  # what fails half-way begins anew, from what is stored
             grow(edge, reader.leaf_hashes(edge.size, reader.size()), self._store, batch=TILES_AT_ONCE)
@@ -117,14 +121,28 @@ class Ledger:
     def accept(self, reason: str, actor: str) -> StoredCheckpoint | None:
         """Go on with this manifest, whatever is kept outside: it is written down who answers for that, and sealed.
 
+        Its orders are suspended: it does not know which numbers they gave since.
+
         Args:
             reason: why it is in order.
             actor: who says so.
         """
         outside = ", ".join(f"{one.where}: {_headline(one.note)}" for one in self.anchors.read())
+        self._manifest.perform_blocking(partial(suspend_orders, reason=f"an older manifest was accepted: {reason}"))
         facts = {"actor": printable(actor), "reason": printable(reason), "outside": printable(outside, 1000)}
         self._manifest.event(None, "", "ledger", ACCEPTED, facts)
         return self.seal("accepted")
+
+    def _count_orders(self, size: int) -> None:
+        """Write how far the orders are, if the last count is long ago; it is sealed with what comes before it."""
+        if self._counted is None:
+            self._counted = newest_count(self.path, self._public) or OrderCount()
+        if size - self._counted.through < EVERY:
+            return
+        with ManifestReader(self.path) as reader:
+            self._counted = reader.count_orders(self._counted)
+        self._manifest.event(None, "", STEP, KIND, facts_of(self._counted))
+        self._manifest.perform_blocking(lambda _connection, _at: None)
 
     def _store(self, tiles: list[Tile]) -> None:
         self._manifest.perform_blocking(partial(store.store_tiles, tiles=tiles))

@@ -234,9 +234,13 @@ class Note:
                 raise NoteInvalid(f"the signature of {key.name} is not right", code="ledger.note_signature")
             signers.append(key)
         if not signers:
-            names = ", ".join(dict.fromkeys(f"{line.name} ({line.key_id.hex()})" for line in self.signatures))
-            wanted = ", ".join(f"{key.name} ({key.key_id.hex()})" for key in keys)
-            raise NoteInvalid(f"signed by {names}, and not by {wanted}", code="ledger.note_unknown_key")
+            names = ", ".join(dict.fromkeys(f"key {line.key_id.hex()} of {line.name}" for line in self.signatures))
+            given = ", ".join(dict.fromkeys(key.key_id.hex() for key in keys)) or "none"
+            raise NoteInvalid(
+                f"signed by {names}, which was not given ({given}); give the ledger key of the station that wrote it: "
+                "its ca/ledger.pem, or what 'station manifest checkpoint --vkey' prints there",
+                code="ledger.note_unknown_key",
+            )
         return signers[0]
 
 

@@ -17,10 +17,12 @@ from station.ledger.store import LedgerReader
 ORDER_COLUMNS: Final = (
     "name", "product", "profile", "quantity", "serial_format", "first_number", "opened_at", "uid", "jws_sha256",
     "payload_sha256", "station_id", "not_before", "not_after", "signed_at", "check_scheme", "mac_first",
-    "scrap_allowance", "closed_reason", "closed_at",
+    "scrap_allowance", "closed_reason", "closed_at", "suspended_reason", "suspended_at", "burned",
 )  # fmt: skip
 """Columns of ``production_order`` that events tell; ``jws`` by its digest, the counts by counting."""
 
+_RESUME: Final = ("id", "order_id", "taken", "burned", "reason", "actor", "os_user", "at")
+_REFUSAL: Final = ("product_serial", "code", "reason", "at")
 _DESK: Final = ("product_serial", "order_id", "spki_sha256", "mac", "at")
 _VERSION: Final = ("id", "version", "schema", "since")
 _CHECKPOINT: Final = ("id", "tree_size", "root", "reason", "signing_tries", "changed_at")
@@ -53,6 +55,8 @@ class StationJournal:
         self._desk = facts.desk
         self._by_name: dict[str, dict[str, Any]] = {}
         self._versions = 0
+        self._resumes = 0
+        self._refusals = 0
         self._migrations = ""
         self._checkpoint: tuple[Any, ...] | None = None
         self._checkpoints = 0
@@ -77,6 +81,8 @@ class StationJournal:
         self._count("checkpoint", self._checkpoints)
         self._count("station_version", self._versions)
         self._count("desk_serial", sum(self._desk.values()))
+        self._count("desk_refusal", self._refusals)
+        self._count("order_resume", self._resumes)
         for table, rows in self._handing.finish().items():
             self._count(table, rows)
         ((found,),) = self._reader.rows(_MIGRATIONS)
@@ -102,6 +108,9 @@ class StationJournal:
             "check_scheme": said.get("check_scheme", ""),
             "closed_reason": None,
             "closed_at": None,
+            "suspended_reason": None,
+            "suspended_at": None,
+            "burned": 0,
         }
         _sign(order, said, at)
         self._orders.append(order)
@@ -114,6 +123,27 @@ class StationJournal:
 
     def _order_close_event(self, said: Facts, at: str) -> None:
         self._by_name[said["order"]].update(closed_reason=said["reason"], closed_at=at)
+
+    def _order_suspend_event(self, said: Facts, at: str) -> None:
+        self._by_name[said["order"]].update(suspended_reason=said["reason"], suspended_at=at)
+
+    def _order_resume_event(self, said: Facts, at: str) -> None:
+        self._resumes += 1
+        order, taken, burned = self._by_name[said["order"]], int(said["taken"]), int(said["burned"])
+        order.update(suspended_reason=None, suspended_at=None, burned=order["burned"] + burned)
+        texts = (said["reason"], said["actor"], said["os_user"])
+        expected = (int(said["order_resume"]), self._orders.index(order) + 1, taken, burned, *texts, at)
+        self._compare_row("order_resume", _RESUME, expected)
+
+    def _desk_refused_event(self, said: Facts, at: str) -> None:
+        self._refusals += 1
+        self._compare_row("desk_refusal", _REFUSAL, (said["product_serial"], said["code"], said["reason"], at))
+
+    def _compare_row(self, table: str, columns: tuple[str, ...], expected: tuple[Any, ...]) -> None:
+        """Compare a row whose columns are numbers and texts; the first one names it."""
+        sql = f"SELECT {', '.join(columns)} FROM {table} WHERE {columns[0]} = ?"  # noqa: S608 - our own names
+        row = next(self._reader.rows(sql, expected[0]), None)
+        self._compare(table, str(expected[0]), columns, expected, None if row is None else tuple(map(_text, row)))
 
     def _check_identity(self, said: Facts) -> None:
         if "manifest" in said and said["manifest"] != self._reader.identity():
@@ -175,7 +205,10 @@ _STEPS: Final[Mapping[bytes, Callable[[StationJournal, Facts, str], None]]] = {
     b"order": StationJournal._order_event,
     b"order-signed": StationJournal._order_signed_event,
     b"order-close": StationJournal._order_close_event,
+    b"order-suspend": StationJournal._order_suspend_event,
+    b"order-resume": StationJournal._order_resume_event,
     b"desk": StationJournal._desk_event,
+    b"desk-refused": StationJournal._desk_refused_event,
     b"version": StationJournal._version_event,
     b"checkpoint": StationJournal._checkpoint_event,
 }

@@ -89,7 +89,8 @@ def verify(path: Path, keys: Keys, *, outside: str | None = None, told: Told | N
         jobs: processes; 0 for as many as there are processors.
 
     Raises:
-        NoteInvalid: ``outside`` is not signed by a key, or of another log.
+        NoteInvalid: no checkpoint is signed by one of the keys (``ledger.note_unknown_key``); or ``outside`` is not, or
+            is of another log.
         ManifestError: the file is no manifest, of another version, or damaged.
     """
     damages = Damages()
@@ -120,8 +121,9 @@ def verify(path: Path, keys: Keys, *, outside: str | None = None, told: Told | N
 def _heads(reader: LedgerReader, keys: Keys, damages: Damages) -> list[SignedHead]:
     """Open the checkpoints' notes."""
     heads: list[SignedHead] = []
+    strangers: list[NoteInvalid] = []
     origin = reader.origin()
-    expected = 1
+    expected, notes = 1, 0
     for row in reader.checkpoints():
         if row.id != expected:
             which = str(expected) if row.id == expected + 1 else f"{expected} to {row.id - 1}"
@@ -129,9 +131,12 @@ def _heads(reader: LedgerReader, keys: Keys, damages: Damages) -> list[SignedHea
         expected = row.id + 1
         if row.note is None:
             continue
+        notes += 1
         try:
             checkpoint = open_checkpoint(row.note, keys).checkpoint
         except NoteInvalid as error:
+            if error.code == "ledger.note_unknown_key":
+                strangers.append(error)
             damages(Damage(Kind.CHANGED, "checkpoint", str(row.id), str(error)))
             continue
         if (checkpoint.size, checkpoint.root) != (row.tree_size, row.root):
@@ -140,6 +145,8 @@ def _heads(reader: LedgerReader, keys: Keys, damages: Damages) -> list[SignedHea
             detail = f"this log is {origin}, the checkpoint is of {checkpoint.origin}"
             damages(Damage(Kind.CHANGED, "manifest_identity", "1", detail))
         heads.append(SignedHead(f"{row.id}", checkpoint.size, checkpoint.root))
+    if strangers and len(strangers) == notes:  # nothing was tampered with for all we know: it is another key's
+        raise NoteInvalid(f"nothing was checked: each checkpoint ({notes}) is {strangers[-1]}", code=strangers[-1].code)
     return heads
 
 

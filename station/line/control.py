@@ -5,6 +5,7 @@ JSON object, the answer another, and that is the end of it::
 
     {"do": "act", "act": "scrap", "unit": "SN000017", "reason": "fell", "actor": "alice"}   -> {"act": {…}}
     {"do": "release", "slot": null}                                                         -> {"released": ["1"]}
+    {"do": "close", "order": "WO-1001", "reason": "delivered", "actor": "alice"}            -> {"closed": true}
     exports, receipts and lists                              -> see ``asked_book.py``
     what can't be done                                       -> {"error": {"code": …, "text": …, "operator": …}}
 
@@ -36,6 +37,9 @@ LINE_LIMIT: Final = 1024 * 1024
 PATIENCE: Final = 30.0
 """Seconds for a request and its answer: a disk may be slow, a person waits."""
 
+NOBODY: Final = "line.not_running"
+"""Code of what is said where no station runs that could be asked."""
+
 Request = Mapping[str, object]
 Answer = Mapping[str, object]
 Handler = Callable[[Request, str], Awaitable[Answer]]
@@ -60,6 +64,18 @@ def user_name(number: int | None = None) -> str:
         return str(user)
 
 
+def text_in(request: Request, name: str) -> str:
+    """Return a text of a request.
+
+    Raises:
+        KeyError, TypeError: it is missing, or no text.
+    """
+    value = request[name]
+    if not isinstance(value, str):
+        raise TypeError(f"'{name}' is no text")
+    return value
+
+
 def life_request(request: Request, user: str) -> LifeRequest:
     """Read the request to ``act``.
 
@@ -70,24 +86,12 @@ def life_request(request: Request, user: str) -> LifeRequest:
     Raises:
         KeyError, TypeError, ValueError: something is missing, no text, or does not belong there.
     """
-    texts = {name: request[name] for name in ("act", "unit", "reason", "actor")}
-    by = request.get("by")
-    if by is not None:
-        texts["by"] = by
-    for name, value in texts.items():
-        if not isinstance(value, str):
-            raise TypeError(f"'{name}' is no text")
-    act = Act(str(texts["act"]))
+    act, unit, reason, actor = (text_in(request, name) for name in ("act", "unit", "reason", "actor"))
+    by = None if request.get("by") is None else text_in(request, "by")
+    act = Act(act)
     if (by is not None) is not (act is Act.REPLACE):
         raise ValueError(f"'by' names the unit that replaces another one, and the act is '{act}'")
-    return LifeRequest(
-        act,
-        str(texts["unit"]),
-        str(texts["reason"]),
-        str(texts["actor"]),
-        user,
-        None if by is None else str(by),
-    )
+    return LifeRequest(act, unit, reason, actor, user, by)
 
 
 @asynccontextmanager
@@ -127,7 +131,8 @@ def ask(manifest: Path, request: Request) -> dict[str, Any]:
     """Ask the station that writes to a manifest. Blocks.
 
     Raises:
-        StationError: nobody is there, or nobody who answers us (``line.no_socket``), or what the station says.
+        StationError: nobody is there (``line.not_running``), or nobody who answers us (``line.no_socket``), or what the
+            station says.
     """
     path = socket_of(manifest)
     try:
@@ -140,8 +145,9 @@ def ask(manifest: Path, request: Request) -> dict[str, Any]:
         answer = json.loads(line)
     except (FileNotFoundError, ConnectionRefusedError) as error:
         raise StationError(
-            f"no station that could be asked works with {manifest}; if a command has the manifest, wait for its end",
-            code="line.no_socket",
+            f"no station runs with {manifest}, so there is none to ask; if another command has the manifest, wait for "
+            "its end",
+            code=NOBODY,
         ) from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "no answer"

@@ -21,7 +21,7 @@ from station.crl_places import crl_places
 from station.errors import StationError
 from station.events import Notice, Watch
 from station.manifest import ManifestReader
-from station.revoking import pending, settle
+from station.revoking import Mark, mark, pending, settle
 
 LOOK_SECONDS: Final = 60.0
 """How late a revocation may be noticed."""
@@ -75,6 +75,7 @@ class CrlSchedule:
         self._now = now
         self._look_seconds = look_seconds
         self._failure = ""
+        self._settled: Mark | None = None
 
     async def run(self) -> None:
         """Look, publish, wait; until it is cancelled. What is being published then is finished first."""
@@ -127,13 +128,21 @@ class CrlSchedule:
             with JournalReader(journal) as reader:
                 for issuer, folder in self._places:  # an older copy is told, also while nothing is due
                     check_published(reader, issuer.certificate, folder)
-                return bool(pending(self._config, reader)) or any(
+                return self._is_anything_pending(reader) or any(
                     self._due(reader, issuer, folder) for issuer, folder in self._places
                 )
         except JournalError as error:
             if error.code != "journal.older":  # an older program's; whoever writes brings it up to date
                 raise
             return True
+
+    def _is_anything_pending(self, reader: JournalReader) -> bool:
+        """Look at all acts only if one was added since nothing was pending: there may be very many."""
+        now = mark(self._config, reader)
+        if now == self._settled:
+            return False
+        self._settled = None if (found := bool(pending(self._config, reader))) else now
+        return found
 
     def _due(self, reader: JournalReader, issuer: CrlIssuer, folder: CrlFolder) -> list[Scope]:
         return due(reader, issuer, scopes(reader, issuer, order_shards(self._config)), self._now(), folder)

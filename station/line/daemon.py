@@ -36,7 +36,7 @@ from station.key_holders import KeyHolders
 from station.ledger.keying import check_never_sealed, open_ledger
 from station.ledger.ledger import Ledger
 from station.line.asked_book import keep
-from station.line.control import Answer, Request, answering, life_request
+from station.line.control import Answer, Request, answering, life_request, text_in
 from station.line.crl_schedule import CrlSchedule
 from station.line.ledger_schedule import LedgerSchedule
 from station.line.quarantine import End, Health, Scope, Verdict, judge
@@ -45,7 +45,7 @@ from station.line.slot_worker import SlotWorker
 from station.line.workshop import Workshop
 from station.manifest import Manifest
 from station.manifest.life import check_actor
-from station.ordering import check_token_knows, open_book, product_under
+from station.ordering import open_book, product_under, settle
 from station.ports.hotplug import Hotplug, PortEvent, PortEventKind, hotplug_for
 from station.ports.slots import SlotMap
 from station.ports.transcript_folder import TranscriptFolder
@@ -114,7 +114,8 @@ async def opened(config: Config) -> AsyncIterator[Workshop]:
         product = product_under(order.order, config, profile)
         async with opened_issuers(config) as issuers:
             ledger = await asyncio.to_thread(checked_ledger, config, manifest, issuers)
-            await asyncio.to_thread(check_token_knows, config, issuers, order.terms, manifest.identity)
+            signer = issuers.issuers[0].authority.key.signer
+            await asyncio.to_thread(settle, config, signer, orders, order, manifest.identity)
             yield Workshop(
                 manifest=manifest,
                 authority=issuers.issuers[0].authority,
@@ -280,6 +281,10 @@ class _Line:
                 if slot is not None and slot not in self._workers:
                     raise StationError(f"there is no slot '{slot}' here", code="line.no_slot")
                 return {"released": self.release(None if slot is None else str(slot))}
+            case "close":
+                name, who, reason = (text_in(request, key) for key in ("order", "actor", "reason"))
+                check_actor(who, self._actors)
+                return {"closed": await self._shop.manifest.close_order(name, f"{who} ({user}): {reason}")}
             case other:
                 if (kept := await keep(self._shop.manifest, request)) is not None:
                     return kept

@@ -69,6 +69,8 @@ _ALARMS: Final = frozenset(
         "manifest.product_serial_taken",
         "unit.cloned",
         "unit.twice_on_the_line",
+        "warrant.forked",
+        "warrant.rolled_back",
         "issuance.signature_invalid",
         "issuance.tbs_changed",
     }

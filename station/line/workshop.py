@@ -24,7 +24,7 @@ class Claims:
         Raises:
             UnitRefused: another slot holds a board with this hardware id.
         """
-        holder = self._slots.setdefault(hardware_id, slot)
+        holder = self._slots.setdefault(_folded(hardware_id), slot)
         if holder != slot:
             raise UnitRefused(
                 f"hardware id {hardware_id} is in slot {holder} at the same time",
@@ -34,8 +34,13 @@ class Claims:
 
     def release(self, hardware_id: str, slot: str) -> None:
         """Give a claim back; only the slot that holds it can."""
-        if self._slots.get(hardware_id) == slot:
-            del self._slots[hardware_id]
+        if self._slots.get(_folded(hardware_id)) == slot:
+            del self._slots[_folded(hardware_id)]
+
+
+def _folded(hardware_id: str) -> str:
+    """Return what ids have in common that differ in case alone: they are one board's, as in the manifest."""
+    return hardware_id.lower()
 
 
 @dataclass(frozen=True, slots=True)

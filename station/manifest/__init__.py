@@ -38,15 +38,17 @@ from station.manifest.errors import (
 )
 from station.manifest.life import Act, Holder, LifeAct, LifeRequest
 from station.manifest.manifest import Manifest
-from station.manifest.order_journal import OrderJournal
+from station.manifest.order_journal import OrderCount, OrderJournal
 from station.manifest.reader import ManifestReader
 from station.manifest.rows import (
+    DeskRefusal,
     DraftLike,
     EventRecord,
     Intent,
     IssuanceRecord,
     IssuanceState,
     OrderRecord,
+    OrderResume,
     OrderSeal,
     OrderTerms,
     PassedUnit,
@@ -64,6 +66,7 @@ __all__ = [
     "CLOCK_TOLERANCE",
     "Act",
     "ClockWentBack",
+    "DeskRefusal",
     "DraftLike",
     "DuplicateHardware",
     "DuplicateKey",
@@ -81,10 +84,12 @@ __all__ = [
     "ManifestUnwritable",
     "NewerManifest",
     "NotAManifest",
+    "OrderCount",
     "OrderDiffers",
     "OrderExhausted",
     "OrderJournal",
     "OrderRecord",
+    "OrderResume",
     "OrderSeal",
     "OrderTerms",
     "PassedUnit",

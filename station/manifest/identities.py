@@ -24,6 +24,7 @@ def searches(identity: str) -> list[tuple[str, object]]:
     found: list[tuple[str, object]] = [
         ("SELECT id FROM unit WHERE product_serial = ?", identity),
         ("SELECT id FROM unit WHERE hardware_id = ?", identity),
+        ("SELECT id FROM unit WHERE hardware_id = ? COLLATE NOCASE", identity),
     ]
     digits = identity.replace(":", "").lower()
     if _HEX.fullmatch(identity) and len(digits.lstrip("0")) <= SERIAL_DIGITS:

@@ -83,6 +83,35 @@ class Manifest(OpenFile):
         """
         return await self._writer.perform(partial(order_operations.close_order, name=name, reason=reason))
 
+    async def resume_order(self, name: str, *, burned: int, reason: str, actor: str, os_user: str) -> None:
+        """Burn numbers that this manifest does not know of, and let a suspended order go on.
+
+        Args:
+            name: of the order.
+            burned: so many numbers after those that the row knows; 0 for none.
+            reason: why, at most 200 characters.
+            actor: who decides it.
+            os_user: as whom the command runs.
+
+        Raises:
+            ManifestError: no such order (``manifest.order_unknown``).
+            RowRefused: nothing is to be decided, or the order has fewer numbers (``manifest.order_resume``).
+        """
+        await self._writer.perform(
+            partial(
+                order_operations.resume_order, name=name, burned=burned, reason=reason, actor=actor, os_user=os_user
+            )
+        )
+
+    def refuse_desk_request(self, spki_sha256: bytes, code: str, reason: str) -> bool:
+        """Note why a request that took a serial got no certificate. Blocks.
+
+        Returns:
+            False where the key holds no serial, or its refusal was noted before.
+        """
+        operation = partial(order_operations.refuse_desk_request, spki_sha256=spki_sha256, code=code, reason=reason)
+        return self._writer.submit(operation).result()
+
     def take_desk_serial(self, terms: OrderTerms, spki_sha256: bytes, *, taken: int = 0) -> tuple[str, str | None]:
         """Take a serial, and budget, for a certificate that ``station ca issue`` makes. Blocks.
 
@@ -114,6 +143,7 @@ class Manifest(OpenFile):
     ) -> UnitRecord:
         """Find the unit by its hardware id, or make it; open it and count the attempt.
 
+        An id that differs from one on record in case alone is that board's; it keeps the spelling that came first.
         A unit that passed is returned as it is, and not counted. A unit that holds a product serial stays with the
         order it took it from (``UnitRecord.order``). ``UnitRecord.issuance`` says where to resume.
 

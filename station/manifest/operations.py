@@ -17,6 +17,7 @@ from station.manifest.life import check_alive
 from station.manifest.order_operations import (
     ORDER_COLUMNS,
     ORDER_WIDTH,
+    OrderState,
     check_budget,
     check_may_take,
     check_row,
@@ -51,13 +52,20 @@ of certificates out of a budget of one."""
 
 _TO_RESERVE: Final = f"""
 SELECT unit.hardware_id, unit.state, unit.product_serial, issuance.id, issuance.spki_sha256, holder.id,
-       holder.hardware_id, production_order.closed_at, production_order.reserved, production_order.returned,
-       {ORDER_COLUMNS}
+       holder.hardware_id, production_order.closed_at, production_order.suspended_at, production_order.reserved,
+       production_order.returned, production_order.burned, {ORDER_COLUMNS}
 FROM unit JOIN production_order ON production_order.id = unit.order_id
 LEFT JOIN issuance ON issuance.unit_id = unit.id AND issuance.state <> 'void'
 LEFT JOIN public_key ON public_key.spki_sha256 = ?2 LEFT JOIN unit AS holder ON holder.id = public_key.unit_id
 WHERE unit.id = ?1
 """  # noqa: S608  # our own column names
+
+
+# The same id in another case is the same board; a file from before schema 6 may hold both.
+_OF_HARDWARE: Final = """
+SELECT id, state, life, hardware_id FROM unit WHERE hardware_id = ?1 COLLATE NOCASE
+ORDER BY hardware_id = ?1 DESC LIMIT 1
+"""
 
 
 def begin(  # noqa: PLR0913  # one argument a column, by name
@@ -73,8 +81,9 @@ def begin(  # noqa: PLR0913  # one argument a column, by name
 ) -> UnitRecord:
     """Find or make the unit's row; count the attempt, unless the unit passed already."""
     execute = connection.execute
-    found = execute("SELECT id, state, life FROM unit WHERE hardware_id = ?", (hardware_id,)).fetchone()
+    found = execute(_OF_HARDWARE, (hardware_id,)).fetchone()
     if found is not None:
+        hardware_id = found[3]  # as it was written first
         check_alive(hardware_id, found[2])
     if found is None or found[1] != UnitState.PASSED:
         row = execute("SELECT id FROM production_order WHERE name = ?", (order,)).fetchone()
@@ -113,9 +122,8 @@ def reserve(  # noqa: PLR0913  # what is taken, by name
     row = execute(_TO_RESERVE, (unit_id, spki_sha256)).fetchone()
     if row is None:
         raise _unknown(unit_id)
-    hardware_id, state, product_serial, live_id, live_key, holder_id, holder, closed_at, reserved, returned = row[
-        :-ORDER_WIDTH
-    ]
+    hardware_id, state, product_serial, live_id, live_key, holder_id, holder, *order_state = row[:-ORDER_WIDTH]
+    order_state = OrderState(*order_state)
     if state != UnitState.OPEN:
         raise RowRefused(f"unit {hardware_id} is {state}, not open; begin it first", code="manifest.unit_not_open")
     if holder_id not in {None, unit_id}:
@@ -139,10 +147,10 @@ def reserve(  # noqa: PLR0913  # what is taken, by name
             order=terms.name,
         )
     _check_issuances(connection, unit_id, hardware_id)
-    number = reserved + returned
+    number = order_state.taken
     if product_serial is None:
-        check_may_take(stored, terms, at=at, closed_at=closed_at, have=number, taken=taken)
-        check_budget(terms, reserved, f"unit {hardware_id}")
+        check_may_take(stored, terms, order_state, at=at, taken=taken)
+        check_budget(terms, order_state, f"unit {hardware_id}")
         product_serial = terms.product_serial(number)
         execute(
             "UPDATE unit SET product_serial = ?, mac = ?, changed_at = ? WHERE id = ?",

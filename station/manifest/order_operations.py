@@ -1,7 +1,7 @@
 """What is done to the rows of orders: one function an operation, each inside a transaction of the writer."""
 
 import sqlite3
-from typing import Final
+from typing import Final, NamedTuple
 
 from hsm.durable import Row
 from station.errors import ManifestError, printable
@@ -37,9 +37,25 @@ _SEALED: Final = {
 }
 
 _FOUND: Final = (
-    f"SELECT id, closed_at, reserved, returned, {ORDER_COLUMNS} FROM production_order "  # noqa: S608 - our own columns
+    f"SELECT id, closed_at, suspended_at, reserved, returned, burned, {ORDER_COLUMNS} FROM production_order "  # noqa: S608 - our own columns
     "WHERE name = ?"
 )
+_FOUND_STATE: Final = slice(1, 6)
+
+
+class OrderState(NamedTuple):
+    """What a row says besides the terms."""
+
+    closed_at: str | None
+    suspended_at: str | None
+    reserved: int
+    returned: int
+    burned: int
+
+    @property
+    def taken(self) -> int:
+        """Numbers that were given, or burned."""
+        return self.reserved + self.returned + self.burned
 
 
 def terms_of(row: Row) -> OrderTerms:
@@ -83,7 +99,7 @@ def open_order(connection: sqlite3.Connection, at: str, *, terms: OrderTerms) ->
             (*_plain(terms), at, *sealed),
         )
         return True
-    stored = terms_of(row[4:])
+    stored = terms_of(row[_FOUND_STATE.stop :])
     if stored.seal is None and terms.seal is not None and _plain(stored)[:7] == _plain(terms)[:7]:
         _sign(connection, at, row[0], terms, terms.seal)
         return True
@@ -140,6 +156,54 @@ def close_order(connection: sqlite3.Connection, at: str, *, name: str, reason: s
     return True
 
 
+def suspend_orders(connection: sqlite3.Connection, at: str, *, reason: str) -> list[str]:
+    """Let every order that could still give numbers wait for a decision; returns their names."""
+    rows = connection.execute(
+        "UPDATE production_order SET suspended_at = ?, suspended_reason = ? "
+        "WHERE closed_at IS NULL AND suspended_at IS NULL AND uid IS NOT NULL RETURNING name",
+        (at, printable(reason)),
+    ).fetchall()
+    return [name for (name,) in rows]
+
+
+def resume_order(  # noqa: PLR0913  # what is decided, by name
+    connection: sqlite3.Connection, at: str, *, name: str, burned: int, reason: str, actor: str, os_user: str
+) -> OrderState:
+    """Burn the numbers that the row does not know of, and let the order go on.
+
+    Args:
+        connection: inside a transaction.
+        at: the time.
+        name: of the order.
+        burned: so many numbers after those that the row knows.
+        reason: why.
+        actor: who decides it.
+        os_user: as whom the command runs.
+
+    Returns:
+        As the row was before.
+    """
+    row = connection.execute(_FOUND, (name,)).fetchone()
+    if row is None:
+        raise unknown_order(name)
+    state = OrderState(*row[_FOUND_STATE])
+    connection.execute(
+        "INSERT INTO order_resume (order_id, taken, burned, reason, actor, os_user, at) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (row[0], state.taken, burned, printable(reason), printable(actor), printable(os_user), at),
+    )
+    return state
+
+
+def refuse_desk_request(connection: sqlite3.Connection, at: str, *, spki_sha256: bytes, code: str, reason: str) -> bool:
+    """Note why a request that holds a serial got no certificate; False where there is nothing to note."""
+    cursor = connection.execute(
+        "INSERT INTO desk_refusal (product_serial, code, reason, at) SELECT product_serial, ?, ?, ? FROM desk_serial "
+        "WHERE spki_sha256 = ? AND product_serial NOT IN (SELECT product_serial FROM desk_refusal)",
+        (printable(code)[:64], printable(reason, 400)[:400], at, spki_sha256),
+    )
+    return cursor.rowcount == 1
+
+
 def take_desk_serial(
     connection: sqlite3.Connection, at: str, *, terms: OrderTerms, spki_sha256: bytes, taken: int
 ) -> tuple[str, str | None]:
@@ -160,10 +224,10 @@ def take_desk_serial(
     row = execute(_FOUND, (terms.name,)).fetchone()
     if row is None:
         raise unknown_order(terms.name)
-    check_may_take(terms_of(row[4:]), terms, at=at, closed_at=row[1], have=row[2] + row[3], taken=taken)
-    check_budget(terms, row[2], f"the request with key {spki_sha256.hex()[:16]}…")
-    number = row[2] + row[3]
-    serial, mac = terms.product_serial(number), terms.mac(number)
+    state = OrderState(*row[_FOUND_STATE])
+    check_may_take(terms_of(row[_FOUND_STATE.stop :]), terms, state, at=at, taken=taken)
+    check_budget(terms, state, f"the request with key {spki_sha256.hex()[:16]}…")
+    serial, mac = terms.product_serial(state.taken), terms.mac(state.taken)
     execute(
         "INSERT INTO desk_serial (product_serial, order_id, spki_sha256, mac, at) VALUES (?, ?, ?, ?, ?)",
         (serial, row[0], spki_sha256, mac, at),
@@ -171,30 +235,33 @@ def take_desk_serial(
     return serial, mac
 
 
-def check_may_take(  # noqa: PLR0913  # what is compared, each by name
-    stored: OrderTerms, wanted: OrderTerms, *, at: str, closed_at: str | None, have: int, taken: int
-) -> None:
+def check_may_take(stored: OrderTerms, wanted: OrderTerms, state: OrderState, *, at: str, taken: int) -> None:
     """Refuse to take a new serial from an order whose row is not what was signed, or that is not open now.
 
     Args:
         stored: as the row says.
         wanted: as the verified JWS says.
+        state: of the row.
         at: the time.
-        closed_at: of the row.
-        have: numbers that the row says were taken.
         taken: numbers that are known to have been taken; the row can't have fewer.
 
     Raises:
         OrderDiffers: the row was changed behind the station's back.
-        RowRefused: closed, before or after its window, or the row forgot what was taken.
+        RowRefused: closed, suspended, before or after its window, or the row forgot what was taken.
     """
-    check_row(stored, wanted, have, taken)
+    check_row(stored, wanted, state.taken, taken)
     name = wanted.name
-    if closed_at is not None:
+    if state.closed_at is not None:
         raise RowRefused(
-            f"order {name} was closed at {closed_at}; run another order",
+            f"order {name} was closed at {state.closed_at}; run another order",
             code="manifest.order_closed",
             operator="This order is closed. Put the board aside and call the line engineer.",
+        )
+    if state.suspended_at is not None:
+        raise RowRefused(
+            f"order {name} waits for a decision since {state.suspended_at}: 'station order resume {name}'",
+            code="manifest.order_suspended",
+            operator="This order waits for the security officer. Put the board aside and call the line engineer.",
         )
     if wanted.seal is not None and not wanted.seal.not_before <= at < wanted.seal.not_after:
         begun = at >= wanted.seal.not_before
@@ -231,15 +298,17 @@ def check_row(stored: OrderTerms, wanted: OrderTerms, have: int, taken: int) -> 
         )
 
 
-def check_budget(terms: OrderTerms, reserved: int, who: str) -> None:
+def check_budget(terms: OrderTerms, state: OrderState, who: str) -> None:
     """Refuse one unit too many.
 
     Raises:
         OrderExhausted: "number 501 of 500".
     """
-    if reserved >= terms.quantity:
+    used = state.reserved + state.burned
+    if used >= terms.quantity:
+        burned = f", of which {state.burned} were burned" if state.burned else ""
         raise OrderExhausted(
-            f"order {terms.name}: {who} would be number {reserved + 1} of {terms.quantity}", order=terms.name
+            f"order {terms.name}: {who} would be number {used + 1} of {terms.quantity}{burned}", order=terms.name
         )
 
 

@@ -288,11 +288,47 @@ class OrderRecord:
     """Units, and certificates of the desk, that hold a product serial of it."""
     closed_at: str | None = None
     closed_reason: str | None = None
+    burned: int = 0
+    """Numbers that nobody gets, by somebody's decision."""
+    suspended_at: str | None = None
+    """Since when it waits for such a decision."""
+    suspended_reason: str | None = None
 
     @property
     def taken(self) -> int:
-        """Numbers that were given; ``reserved`` is the budget in use."""
-        return self.reserved + self.returned
+        """Numbers that were given or burned; ``reserved`` is the budget in use by units."""
+        return self.reserved + self.returned + self.burned
+
+    @property
+    def left(self) -> int:
+        """Units that may still be begun."""
+        return max(self.terms.quantity - self.reserved - self.burned, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class OrderResume:
+    """A decision from which number on an order goes on."""
+
+    taken: int
+    """Numbers that the manifest knew of."""
+    burned: int
+    """So many after them are given to nobody."""
+    reason: str
+    actor: str
+    os_user: str
+    at: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeskRefusal:
+    """A request of the desk that took a serial, and got no certificate when it did."""
+
+    product_serial: str
+    spki_sha256: bytes
+    """Of its key, which keeps the serial."""
+    code: str
+    reason: str
+    at: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from sqlite_utils import Database, Migrations
 from hsm.durable import FileKind
 from station.manifest.errors import ERRORS
 
-SCHEMA: Final = 5
+SCHEMA: Final = 6
 """The newest schema this version knows; ``PRAGMA user_version`` of the file says which one it has."""
 
 migrations: Final = Migrations("station.manifest")
@@ -47,6 +47,12 @@ def schema_4(db: Database) -> None:
 def schema_5(db: Database) -> None:
     """Exports, what their recipients made of them, and imported lists."""
     db.executescript(files(__package__).joinpath("schema_5.sql").read_text("utf-8"))
+
+
+@migrations()
+def schema_6(db: Database) -> None:
+    """Burned numbers, orders that wait for a decision, refusals of the desk, hardware ids in another case."""
+    db.executescript(files(__package__).joinpath("schema_6.sql").read_text("utf-8"))
 
 
 def _migrate(db: Database) -> None:

@@ -1,11 +1,12 @@
 """The orders of one manifest, each verified again whenever the station starts."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
-from station.manifest import OrderJournal, OrderRecord, OrderSeal
+from station.manifest import OrderCount, OrderJournal, OrderRecord, OrderSeal
 from station.manifest.order_operations import differences
 from station.orders.errors import OrderError
+from station.orders.taken import TakenNotes
 from station.orders.trust import SignedOrder, Trust
 from station.orders.warrant import OrderWarrant
 
@@ -18,7 +19,7 @@ class OrderBook:
     def __init__(
         self,
         records: Iterable[OrderRecord],
-        journals: Mapping[str, OrderJournal],
+        count: OrderCount,
         trust: Trust,
         *,
         station_id: int,
@@ -28,17 +29,34 @@ class OrderBook:
 
         Args:
             records: ``ManifestReader.orders``.
-            journals: ``ManifestReader.order_journals``: what the rows are held against.
+            count: ``ManifestReader.count_orders``: what the rows are held against.
             trust: whose signatures count.
             station_id: of this station.
             now: the time.
         """
         self._records = {record.terms.name: record for record in records}
-        self._journals = journals
+        self._journals = count.journals
         self._trust = trust
         self._station_id = station_id
         self._now = now
         self._warrants: dict[str, OrderWarrant] = {}
+        self._place: Callable[[OrderWarrant], None] = lambda _: None
+
+    def at_station(self, keys: frozenset[bytes], notes: Callable[[OrderSeal], TakenNotes]) -> None:
+        """Say where the orders are used, once the tokens are open; see ``OrderWarrant.at_station``.
+
+        Args:
+            keys: of the station's tokens.
+            notes: what these know of an order.
+        """
+
+        def place(warrant: OrderWarrant) -> None:
+            if warrant.terms.seal is not None:
+                warrant.at_station(keys, notes(warrant.terms.seal))
+
+        self._place = place
+        for warrant in self._warrants.values():
+            place(warrant)
 
     def warrant(self, name: str) -> OrderWarrant:
         """Return the warrant of an order: for units that run under it, and for those that are half done.
@@ -55,8 +73,10 @@ class OrderBook:
                 taken=record.taken,
                 returned=record.returned,
                 closed=record.closed_at is not None,
+                suspended=record.suspended_at is not None,
                 now=self._now,
             )
+            self._place(self._warrants[name])
         return self._warrants[name]
 
     def check_begins(self, name: str) -> OrderWarrant:
@@ -66,7 +86,7 @@ class OrderBook:
         that would begin is refused.
 
         Raises:
-            OrderError: as ``warrant``; or closed, before or after its window.
+            OrderError: as ``warrant``; or closed, suspended, before or after its window.
         """
         warrant = self.warrant(name)
         record = self._records[name]
@@ -75,6 +95,14 @@ class OrderBook:
                 f"order {name} was closed at {record.closed_at} ({record.closed_reason}); run another order",
                 code="order.closed",
                 operator="This order is closed. Call the line engineer.",
+            )
+        if record.suspended_at is not None:
+            raise OrderError(
+                f"order {name} waits for a decision since {record.suspended_at} ({record.suspended_reason}): boards "
+                f"may hold numbers that this manifest does not know. 'station order resume {name}' burns them, and "
+                "lets the order go on",
+                code="order.suspended",
+                operator="This order waits for the security officer. Call the line engineer.",
             )
         warrant.order.check_window(self._now())
         return warrant
@@ -106,9 +134,10 @@ class OrderBook:
                 code="order.edited",
                 operator=_EDITED,
             )
-        if record.taken < record.holders:
+        given = record.taken - record.burned
+        if given < record.holders:
             raise OrderError(
-                f"the row of order {name} says that {record.taken} numbers were taken, and {record.holders} are held. "
+                f"the row of order {name} says that {given} numbers were given, and {record.holders} are held. "
                 "Somebody changed the database: keep it as it is, and compare it with its backup",
                 code="order.count",
                 operator=_EDITED,
@@ -123,6 +152,7 @@ class OrderBook:
         for what, there, told in (
             ("numbers were taken", record.taken, journal.taken),
             ("units gave their budget back", record.returned, journal.returned),
+            ("numbers were burned", record.burned, journal.burned),
         ):
             if there != told:
                 raise OrderError(
@@ -130,10 +160,14 @@ class OrderBook:
                     code="order.count",
                     operator=_EDITED,
                 )
-        if record.closed_at != journal.closed_at:
-            raise OrderError(
-                f"the row of order {name} says that it was closed at {record.closed_at or 'no time'}, and the journal "
-                f"says at {journal.closed_at or 'no time'}. {kept}",
-                code="order.edited",
-                operator=_EDITED,
-            )
+        for what, at, told_at in (
+            ("closed", record.closed_at, journal.closed_at),
+            ("suspended", record.suspended_at, journal.suspended_at),
+        ):
+            if at != told_at:
+                raise OrderError(
+                    f"the row of order {name} says that it was {what} at {at or 'no time'}, and the journal says at "
+                    f"{told_at or 'no time'}. {kept}",
+                    code="order.edited",
+                    operator=_EDITED,
+                )

@@ -1,6 +1,6 @@
 """Putting a signed order into a manifest."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,6 +35,7 @@ async def import_order(  # noqa: PLR0913 - what takes part, by name
     manifest: Manifest,
     signer: Signer | TokenGroup,
     journal: Path,
+    keys: Collection[bytes] = (),
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Imported:
     """Verify an order, let the token remember where it is used, and store it. Blocks for the token.
@@ -49,6 +50,7 @@ async def import_order(  # noqa: PLR0913 - what takes part, by name
         manifest: open for writing.
         signer: the issuing tokens.
         journal: the CA's.
+        keys: SHA-256 of the SubjectPublicKeyInfo of the keys in the station's tokens; a share may name one.
         now: the time.
 
     Raises:
@@ -58,6 +60,7 @@ async def import_order(  # noqa: PLR0913 - what takes part, by name
     """
     signed = trust.verified(text)
     terms = signed.terms(station_id)
+    signed.order.check_key(station_id, keys)
     seal = terms.seal
     assert seal is not None  # noqa: S101 - for mypy: it was just sealed
     if now() >= signed.order.not_after:

@@ -5,12 +5,14 @@ The payload is a JSON object (RFC 8259) with exactly these names::
     {"format": "station-order-1", "id": "<32 hex digits>", "name": "WO-1001", "product": "sensor", "profile": "idevid",
      "profile_sha256": "<64 hex digits>", "quantity": 500, "serial_format": "SN{number:06d}", "check": "",
      "first_number": 1,
-     "stations": {"1": {"quantity": 300, "first_number": 1, "scrap_allowance": 5},
+     "stations": {"1": {"quantity": 300, "first_number": 1, "scrap_allowance": 5,
+                        "key_sha256": "<64 hex digits>"},
                   "2": {"quantity": 200, "first_number": 306, "scrap_allowance": 0}},
      "not_before": "2026-07-01T00:00:00Z", "not_after": "2026-10-01T00:00:00Z", "created": "2026-06-20T09:30:00Z"}
 
 and, where they apply, ``mac`` (``{"first": "…", "last": "…"}``), ``firmware_version`` and ``firmware_sha256``. Each
-station has a share: its own part of quantity and numbers, so that two stations on one order never give one serial. The
+station has a share: its own part of quantity and numbers, so that two stations on one order never give one serial.
+``key_sha256`` (SHA-256 of a SubjectPublicKeyInfo; may be missing) says which key that station's token holds. The
 number of a unit decides its MAC address too: ``first`` belongs to ``first_number``.
 """
 
@@ -38,6 +40,7 @@ _NEEDED: Final = (
 )
 _OPTIONAL: Final = ("mac", "firmware_version", "firmware_sha256")
 _SHARE: Final = ("quantity", "first_number", "scrap_allowance")
+_KEY: Final = "key_sha256"
 
 
 def write_order(order: Order) -> bytes:
@@ -60,6 +63,7 @@ def write_order(order: Order) -> bytes:
         "first_number": order.first_number,
         "stations": {
             str(station): {name: getattr(share, name) for name in _SHARE}
+            | ({} if share.key_sha256 is None else {_KEY: share.key_sha256.hex()})
             for station, share in sorted(order.stations.items())
         },
         "not_before": _time(order.not_before),
@@ -174,8 +178,10 @@ def _station(text: str) -> int:
 
 def _share(stations: _Object, name: str) -> Share:
     said = _Object(stations.take(name, dict), f"the share of station {name}")
-    share = Share(*(said.take(part, int) for part in _SHARE))
-    said.finish(_SHARE)
+    key = _digest(_KEY, said.take(_KEY, str)) if said.has(_KEY) else None
+    quantity, first_number, scrap_allowance = (said.take(part, int) for part in _SHARE)
+    share = Share(quantity, first_number, scrap_allowance, key)
+    said.finish((*_SHARE, _KEY))
     return share
 
 

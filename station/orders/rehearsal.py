@@ -18,6 +18,7 @@ from station.orders import jws
 from station.orders.importing import Imported, import_order
 from station.orders.payload import write_order
 from station.orders.signing import make_key, named_key, sign_order
+from station.orders.station_key import station_key_sha256
 from station.orders.terms import Order, Share
 from station.orders.trust import Trust
 
@@ -41,6 +42,7 @@ def rehearsal_order(  # noqa: PLR0913 - what takes part, by name
     oem: TokenUri,
     issuing: TokenUri,
     key: Path,
+    station_key: Path,
     environment: Mapping[str, str],
     product: str = PRODUCT,
 ) -> Imported:
@@ -53,6 +55,7 @@ def rehearsal_order(  # noqa: PLR0913 - what takes part, by name
         oem: the token with the key for orders.
         issuing: the token with the issuing key; it gets a note of the order.
         key: file of the public key; made with the key if it is not there.
+        station_key: file of a public key in the issuing token, to which the order is bound.
         environment: variables that the module reads.
         product: model that the order is for.
 
@@ -71,7 +74,7 @@ def rehearsal_order(  # noqa: PLR0913 - what takes part, by name
             profile=PROFILE,
             profile_sha256=Profile.load(PROFILE).sha256,
             quantity=quantity,
-            stations={STATION_ID: Share(quantity, 1, quantity // _SCRAP)},
+            stations={STATION_ID: Share(quantity, 1, quantity // _SCRAP, station_key_sha256(station_key))},
             not_before=now,
             not_after=now + _VALID,
             created=now,
@@ -91,6 +94,7 @@ def rehearsal_order(  # noqa: PLR0913 - what takes part, by name
                 manifest=manifest,
                 signer=signer,
                 journal=journal,
+                keys={station_key_sha256(station_key)},
             )
         )
 

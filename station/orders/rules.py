@@ -54,7 +54,7 @@ def _times(order: Order) -> Iterator[str]:
     if any(moment.tzinfo is None for moment in (order.not_before, order.not_after, order.created)):
         yield "its times need a zone"
     elif order.not_before >= order.not_after:
-        yield "its window ends before it begins; write not_before before not_after"
+        yield "its window ends before it begins; write not_before (--from) earlier than not_after (--until)"
 
 
 def _numbers(order: Order) -> Iterator[str]:

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from hsm import EcTokenKey, KeyFamily, KeyKind, Signer, TokenUri, find_key, generate_key
 from hsm.key_store import labelled
+from hsm.root_mark import root_in
 from station.orders import jws
 from station.orders.errors import OrderError
 from station.orders.payload import read_order
@@ -31,13 +32,14 @@ def make_key(uri: TokenUri, out: Path, *, environment: Mapping[str, str] = Mappi
         The key's id, as headers and lists name it.
 
     Raises:
-        OrderError: the file is there.
+        OrderError: the file is there, or the token holds the key of a root (``order.root_token``).
         HsmError: the token can't make it, or holds a key of this label.
         OSError: the file can't be written.
     """
     if out.exists():
         raise OrderError(f"{out} is there already; name another file", code="order.file_exists")
     with Signer.open(uri, environment=environment, writable=True) as signer:
+        _refuse_root(signer)
         key = generate_key(signer, KeyKind.P256, uri.object or KEY_LABEL)
         public = key.public_key()
         pem = public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
@@ -59,12 +61,13 @@ def sign_order(text: str, uri: TokenUri, *, environment: Mapping[str, str] = Map
         The JWS with one signature more, and the id of the key.
 
     Raises:
-        OrderError: no order; or this key signed it before (``order.signed_before``).
+        OrderError: no order; this key signed it before (``order.signed_before``); or the token holds the key of a root.
         HsmError: the token can't be used, or does not hold the key.
     """
     envelope = jws.parse(text)
     read_order(envelope.payload)  # nobody signs what no station would take
     with Signer.open(uri, environment=environment) as signer:
+        _refuse_root(signer)
         public = named_key(signer, uri)
         if public is None:
             raise OrderError(
@@ -86,6 +89,16 @@ def sign_order(text: str, uri: TokenUri, *, environment: Mapping[str, str] = Map
     if not signed.signatures[-1].is_of(public, signed.payload_text):
         raise OrderError("the token returned a signature that does not verify; nothing was written", code="order.token")
     return signed.text(), kid
+
+
+def _refuse_root(signer: Signer) -> None:
+    """See that a token holds no root's key: those are for ceremonies only. Blocks."""
+    if (label := root_in(signer)) is not None:
+        raise OrderError(
+            f"token {signer.name!r} holds {label!r}, the key of a root, and root tokens are opened by "
+            "'station ca ceremony' only; name another token for orders, and put this one back into its safe",
+            code="order.root_token",
+        )
 
 
 def named_key(signer: Signer, uri: TokenUri) -> ec.EllipticCurvePublicKey | None:

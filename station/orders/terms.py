@@ -1,7 +1,7 @@
 """What an order says; ``payload.py`` is how it is written, ``rules.py`` which orders make no sense."""
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -19,6 +19,9 @@ class Share:
     first_number: int
     scrap_allowance: int = 0
     """So many scrapped units give their budget back; as many more numbers belong to the share."""
+    key_sha256: bytes | None = None
+    """SHA-256 of the SubjectPublicKeyInfo of a key in that station's token, its ledger key or issuing key; 32 bytes.
+    None: whoever has the station's number may make the share."""
 
     @property
     def last_number(self) -> int:
@@ -65,6 +68,25 @@ class Order:
     def last_number(self) -> int:
         """The last number of all shares."""
         return max(share.last_number for share in self.stations.values())
+
+    def check_key(self, station_id: int, keys: Collection[bytes]) -> None:
+        """Refuse a share that names a key which the station does not have.
+
+        Args:
+            station_id: of the station.
+            keys: SHA-256 of the SubjectPublicKeyInfo of the keys in its tokens.
+
+        Raises:
+            OrderError: the order does not name it, or names another key (``order.wrong_key``).
+        """
+        key = self.share(station_id).key_sha256
+        if key is not None and key not in keys:
+            raise OrderError(
+                f"order {self.name} is for the station {station_id} whose token holds key {key.hex()[:16]}…, and this "
+                "one's does not; take it to the right station, or ask for an order that names this one's ledger key",
+                code="order.wrong_key",
+                operator="This order is for another station. Call the line engineer.",
+            )
 
     def share(self, station_id: int) -> Share:
         """Return the share of a station.

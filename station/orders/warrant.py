@@ -2,7 +2,8 @@
 
 It knows nothing of the database but two counts, taken when it was made: how many numbers had been given, and how many
 scrapped units had given their budget back. From then on it counts by itself. So whoever edits the manifest while the
-line runs gets no certificate more than was signed for.
+line runs gets no certificate more than was signed for. And before a number is signed for the first time, the token is
+told that it was taken (``taken.py``).
 """
 
 from collections.abc import Callable
@@ -12,6 +13,8 @@ from threading import Lock
 from hsm import LintedTbs, Profile, WarrantError
 from hsm.durable import time_text
 from station.manifest import OrderTerms
+from station.orders.errors import OrderError
+from station.orders.taken import TakenNotes
 from station.orders.terms import Order
 from station.orders.trust import SignedOrder
 
@@ -39,6 +42,7 @@ class OrderWarrant:
         taken: int = 0,
         returned: int = 0,
         closed: bool = False,
+        suspended: bool = False,
         now: Callable[[], datetime] = _now,
     ) -> None:
         """Make it of a verified order.
@@ -50,6 +54,7 @@ class OrderWarrant:
             taken: numbers of the share that were given.
             returned: scrapped units that gave their budget back.
             closed: no further number is given.
+            suspended: the same, until somebody decides from where on.
             now: the time.
 
         Raises:
@@ -58,13 +63,18 @@ class OrderWarrant:
         self.order = signed.order
         self.terms = signed.terms(share_of)
         self._numbering = self.terms.numbering
-        self._may_begin = share_of == station_id and not closed
-        self._closed = closed
+        self._refusal = _refusal(self.order.name, share_of, station_id, closed=closed, suspended=suspended)
+        """Code and reason why no number is begun here; empty: one may be."""
+        self._key = signed.order.share(share_of).key_sha256
+        self._keys: frozenset[bytes] = frozenset()
+        self._notes: TakenNotes | None = None
         self._now = now
         self._lock = Lock()
         self._begun = taken
         """Numbers below this one were given before: their units are finished, whatever else is over."""
         self._taken = taken
+        self._given = taken
+        """Numbers that the manifest has given, durably, as far as warrants were asked for."""
         self._returned = min(returned, self.terms.scrap_allowance)
         self._holders: dict[int, str] = {}
         self._profile: tuple[Profile, bool] | None = None
@@ -73,6 +83,44 @@ class OrderWarrant:
     def taken(self) -> int:
         """Numbers that are known to have been given, as the signer saw them."""
         return self._taken
+
+    def at_station(self, keys: frozenset[bytes], notes: TakenNotes) -> None:
+        """Say where it is used.
+
+        Args:
+            keys: SHA-256 of the SubjectPublicKeyInfo of each key that the station's tokens hold: a share that names a
+                key is begun with no other.
+            notes: what the tokens know of this order; they are told of each number before it is signed for.
+        """
+        self._keys, self._notes = keys, notes
+
+    def check_newest(self) -> None:
+        """Refuse a manifest that knows of fewer numbers than the tokens do. Blocks.
+
+        Raises:
+            OrderError: it is an older copy (``order.rolled_back``); or as ``TakenNotes.read``.
+            HsmError: a token refuses.
+        """
+        told = self.told()
+        if told > self._taken:
+            lost = f"{told - self._taken} numbers, {self.serials(self._taken, told)},"
+            raise OrderError(
+                f"the token remembers that {told} numbers of order {self.order.name} were taken, and this manifest "
+                f"knows of {self._taken}: it is an older copy, and boards may hold the {lost} that it does not know. "
+                f"Put the newest manifest back; if it is lost, 'station order resume {self.order.name}' burns them",
+                code="order.rolled_back",
+                operator="The manifest is not the one this station wrote last. Stop, and call the security officer.",
+                expected=told,
+                got=self._taken,
+            )
+
+    def told(self) -> int:
+        """Return how many numbers the tokens know to be taken. Blocks; raises as ``TakenNotes.read``."""
+        return 0 if self._notes is None else self._notes.read()
+
+    def serials(self, first: int, end: int) -> str:
+        """Name the serials of some numbers, counted from the share's first; ``end`` is the one after the last."""
+        return " to ".join(dict.fromkeys(self.terms.product_serial(index) for index in (first, end - 1)))
 
     def give_back(self) -> None:
         """Count a unit that was scrapped; the order's allowance is never exceeded."""
@@ -92,6 +140,9 @@ class OrderWarrant:
             holder: what names the one who gets the certificate: a hardware id, or a key.
             product: its model.
         """
+        number = self._numbering.number(product_serial)
+        if number is not None:
+            self._given = max(self._given, number - self.terms.first_number + 1)  # the serial is durable by now
         return UnitWarrant(self, product_serial, holder, product)
 
     def check(self, draft: LintedTbs, product_serial: str, holder: str, product: str) -> None:
@@ -120,6 +171,8 @@ class OrderWarrant:
                     operator=_RED,
                 )
             self._taken = max(self._taken, index + 1)
+        if self._notes is not None:
+            self._notes.tell(index, max(self._given, index + 1))
 
     def _check_kind(self, draft: LintedTbs, product_serial: str, product: str) -> None:
         kind, wanted = draft.profile, (self.order.profile, self.order.profile_sha256)
@@ -170,12 +223,26 @@ class OrderWarrant:
                 code="warrant.exhausted",
                 operator="The order is complete: this board is one too many. Put it aside and call the line engineer.",
             )
-        if index >= self._begun and not self._may_begin:
-            why = "is closed" if self._closed else f"gives this share to station {self.terms.seal.station_id}"  # type: ignore[union-attr]  # it has one
+        if index < self._begun:
+            return
+        code, why = self._refusal
+        if not code and self._key is not None and self._key not in self._keys:
+            code, why = "warrant.wrong_key", "gives this share to a station with another key"
+        if code:
             raise WarrantError(
                 f"order {self.order.name} {why}: units that hold a serial are finished here, and no other is begun",
-                code="warrant.closed" if self._closed else "warrant.wrong_station",
+                code=code,
             )
+
+
+def _refusal(name: str, share_of: int, station_id: int, *, closed: bool, suspended: bool) -> tuple[str, str]:
+    if closed:
+        return "warrant.closed", "is closed"
+    if suspended:
+        return "warrant.suspended", f"waits for a decision ('station order resume {name}')"
+    if share_of != station_id:
+        return "warrant.wrong_station", f"gives this share to station {share_of}"
+    return "", ""
 
 
 def _is_named(draft: LintedTbs, product_serial: str) -> bool:

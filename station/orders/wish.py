@@ -16,14 +16,18 @@
     mac = ""                            # or "02:00:5e:00:00:01-02:00:5e:00:01:ff"
     firmware_version = ""
     firmware_sha256 = ""
+
+    [station_keys]                      # by station id: a public key, or a certificate, whose key that station's token
+    1 = "line-1/ca/ledger.pem"          # holds (PEM); a share whose station has none belongs to whoever has its number
 """
 
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, Final
 
 from hsm import Profile
@@ -31,6 +35,7 @@ from station.errors import printable
 from station.numbering import CheckScheme, mac_number
 from station.orders.errors import OrderError
 from station.orders.rules import check_rules
+from station.orders.station_key import station_key_sha256
 from station.orders.terms import MacRange, Order, Share
 
 KNOWN: Final[Mapping[str, type]] = {
@@ -39,6 +44,7 @@ KNOWN: Final[Mapping[str, type]] = {
     "quantity": int,
     "first": int,
     "stations": list,
+    "station_keys": dict,
 }
 """Keys of the file, and their types."""
 
@@ -73,7 +79,9 @@ def read_wish(text: str) -> dict[str, Any]:
                 + (f"did you mean {near[0]!r}?" if near else f"known: {', '.join(KNOWN)}")
             )
         if type(value) is not KNOWN[key]:
-            wanted = {str: "a text in quotes", int: "a whole number", list: "a list of texts"}[KNOWN[key]]
+            wanted = {str: "a text in quotes", int: "a whole number", list: "a list of texts", dict: "a table"}[
+                KNOWN[key]
+            ]
             raise _wrong(f"{key!r} is {wanted}, not {printable(value, 40)}")
     return said
 
@@ -101,7 +109,9 @@ def order_of(said: Mapping[str, Any], now: datetime) -> Order:
         profile=profile.name,
         profile_sha256=profile.sha256,
         quantity=said["quantity"],
-        stations=_shares(said.get("stations") or ["1"], said["quantity"], said["first"]),
+        stations=_with_keys(
+            _shares(said.get("stations") or ["1"], said["quantity"], said["first"]), said.get("station_keys", {})
+        ),
         not_before=_moment("from", said["from"]) if said["from"] else created,
         not_after=_moment("until", said["until"]),
         created=created,
@@ -125,6 +135,19 @@ def _shares(texts: list[str], quantity: int, first: int) -> dict[int, Share]:
         shares[part.station] = Share(part.quantity, first, part.scrap)
         first = shares[part.station].last_number + 1
     return shares
+
+
+def _with_keys(shares: Mapping[int, Share], keys: Mapping[str, object]) -> dict[int, Share]:
+    """Bind shares to the keys of their stations."""
+    found = dict(shares)
+    for station, path in keys.items():
+        number = int(station) if re.fullmatch(r"[0-9]{1,3}", station) else 0
+        if number not in found:
+            raise _wrong(f"'station_keys' names station {printable(station, 20)!r}, which has no share")
+        if not isinstance(path, str):
+            raise _wrong(f"'station_keys' of {station} is the path of a file, not {printable(path, 40)}")
+        found[number] = replace(found[number], key_sha256=station_key_sha256(Path(path)))
+    return found
 
 
 def _part(text: object, usual: int | None) -> _Part:

@@ -25,6 +25,7 @@ from hsm import Profile
 from station.config import load
 from station.manifest import Manifest, ManifestReader
 from station.numbering import CheckScheme
+from station.ordering import station_keys
 from station.orders import MacRange, Order, OrderBook, Share, Trust, jws
 from station.orders.importing import Imported, import_order
 from station.orders.payload import write_order
@@ -145,7 +146,7 @@ def book_of(
     """Return the orders of a manifest as they are now."""
     with ManifestReader(manifest if isinstance(manifest, Path) else manifest.path) as reader:
         trust = trust or trust_of(APPROVER)
-        return OrderBook(reader.orders(), reader.order_journals(), trust, station_id=station_id, now=now)
+        return OrderBook(reader.orders(), reader.count_orders(), trust, station_id=station_id, now=now)
 
 
 def install_order(config_path: Path, order: Order | None = None, **terms: object) -> Imported:
@@ -177,6 +178,7 @@ def install_order(config_path: Path, order: Order | None = None, **terms: object
                 manifest=manifest,
                 signer=signer,
                 journal=config.ca.journal,
+                keys=station_keys(config, signer),
             )
         )
 

@@ -28,6 +28,7 @@ from hsm import Authority, Csr, Profile, Signer, TokenUri, new_serial
 from hsm.authority import LintedTbs
 from softhsm import make_tokens
 from station.manifest import Manifest
+from station.orders.taken import TakenNotes
 from station.testing.orders import open_signed
 
 CONCURRENT: Final = (1, 8, 64)
@@ -115,6 +116,9 @@ async def _issuance(
     profile = Profile.load("idevid")
     with Manifest.open(path) as manifest:
         orders = await open_signed(manifest, name=ORDER, quantity=len(requests), station_id=STATION_ID)
+        orders.at_station(
+            frozenset(), lambda seal: TakenNotes(signer, seal, manifest.identity, folder=path.with_suffix(".notes"))
+        )
         order = orders.warrant(ORDER)
         work = iter(list(zip(await _begun(manifest, len(requests)), requests, strict=True)))
 

@@ -130,11 +130,27 @@ def test_second_run_overwrites_nothing(tokens, tmp_path):
 
 def test_one_token_for_both_is_refused(tokens, tmp_path):
     uri = TokenUri.parse(tokens.uri("root"))
-    with pytest.raises(TokenError, match="has a signer on token 'root' already"):
+    with pytest.raises(CeremonyError, match="both URIs name the same one") as caught:
         run(tokens, tmp_path, intermediate=uri)
+    assert caught.value.code == "ceremony.one_token"
     with open_signer(tokens, "root", writable=True) as signer, pytest.raises(CeremonyError) as caught:
         run(tokens, tmp_path, root=signer, intermediate=signer)
     assert caught.value.code == "ceremony.one_token"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("", "a CA needs a name"), ("  ", "a CA needs a name"), ("x" * 47, "at most 46 fit")]
+)
+def test_name_that_fits_into_no_certificate_makes_nothing(tokens, tmp_path, name, said):
+    with pytest.raises(FieldError, match=said) as caught:
+        run(tokens, tmp_path / "ca", name=name)
+    assert caught.value.code == "field.length"
+    assert not (tmp_path / "ca").exists()
+
+
+def test_longest_name_fits(tokens, tmp_path):
+    made = run(tokens, tmp_path / "ca", name="x" * 46)
+    assert made.intermediate.subject.rfc4514_string().startswith(f"CN={'x' * 46} Intermediate CA 1,")
 
 
 def test_missing_token_makes_nothing(tokens, tmp_path):

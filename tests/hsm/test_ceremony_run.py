@@ -459,8 +459,9 @@ def test_a_list_without_a_number_is_malformed(tokens, folder):
 
 
 def test_undo_without_a_killed_ceremony_is_refused(tokens, folder):
-    with pytest.raises(CeremonyError, match=r"unfinished can't be read: No such file"):
+    with pytest.raises(CeremonyError, match="nothing to undo") as caught:
         undo_killed(plan_of(tokens, folder, ROOT), confirm=lambda _: True)
+    assert caught.value.code == "ceremony.nothing_to_undo"
 
 
 # -- a root's revocation list

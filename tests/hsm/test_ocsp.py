@@ -82,9 +82,11 @@ class Bench:
         self.signer = Responder(certificate, find_key(ca.signer, certificate.public_key()))
         self.counted = 0
         self.offset = dt.timedelta()
-        self.responder = OcspResponder(
-            ca.issuer, Signing(self.signer, self.count), self.statuses, clock=self.now, presigned=self.presigned
-        )
+        self.responder = self.responder_with(presigned=self.presigned)
+
+    def responder_with(self, **options):
+        signing = Signing(self.signer, self.count)
+        return OcspResponder(self.ca.issuer, signing, self.statuses, clock=self.now, **options)
 
     def now(self):
         return utc_now() + self.offset
@@ -383,13 +385,12 @@ async def test_signature_that_does_not_verify_never_leaves(bench, monkeypatch):
     assert answer.der == Failure.INTERNAL_ERROR.der
 
 
-async def test_too_many_who_wait_for_the_token_are_told_to_try_later(bench, monkeypatch):
-    monkeypatch.setattr("hsm.ocsp.responder.MAX_WAITING", 4)
+async def test_too_many_who_wait_for_the_token_are_told_to_try_later(bench):
+    responder = bench.responder_with(most_waiting=4)
     serial = bench.issue()
     requests = [bench.request(serial, nonce=bytes([number]) * 16) for number in range(20)]
-    answers = await asyncio.gather(*(bench.responder.answer(request) for request in requests))
-    refused = sum(answer.der == Failure.TRY_LATER.der for answer in answers)
-    assert refused == 16
+    answers = await asyncio.gather(*(responder.answer(request) for request in requests))
+    assert sum(answer.busy and answer.der == Failure.TRY_LATER.der for answer in answers) == 16
     assert (await bench.ask(serial, nonce=b"later")).certificate_status is STATUS["good"]
 
 

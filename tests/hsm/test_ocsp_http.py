@@ -13,6 +13,7 @@ from cryptography.x509 import ocsp
 
 from hsm import OcspError, find_key
 from hsm.ocsp import Failure, Good, OcspApplication, OcspResponder, Responder, Signing, Unknown
+from hsm.ocsp.admission import Admission
 from hsm.ocsp.identity import IssuerIdentity
 from hsm.ocsp.server import listen, serve
 from hsm.revocation import Reason, Revoked
@@ -283,6 +284,125 @@ async def test_path_below_which_it_is_found_is_that_of_the_certificates(ca):
     for path in ("/", "/other", "/acmeX/MA"):
         await application({"type": "http", "method": "GET", "path": path, "headers": []}, None, send)
     assert [message["status"] for message in seen if "status" in message] == [404, 404, 404]
+
+
+async def served(application):
+    """Start an application on a port of its own; return the port and the task that serves."""
+    opened = listen("127.0.0.1", 0)
+    ready = asyncio.Event()
+    task = asyncio.create_task(serve(application, opened, ready=ready.set))
+    await ready.wait()
+    return opened.getsockname()[1], task
+
+
+class Held:
+    """A responder whose token does nothing until it is let go."""
+
+    def __init__(self, ca, **options):
+        self.go, self.begun = asyncio.Event(), asyncio.Queue()
+        statuses = Table()
+        statuses.known = dict.fromkeys(range(1, 100), Good())
+        signing = Signing(Responder(ca.issuer, find_key(ca.signer, ca.issuer.public_key())), self.count)
+        clock = lambda: dt.datetime.now(dt.UTC)  # noqa: E731 - as the responder wants it
+        self.responder = OcspResponder(ca.issuer, signing, statuses, clock=clock, **options)
+
+    async def count(self):
+        await self.begun.put(None)
+        await self.go.wait()
+
+
+async def test_full_queue_sheds_with_503_and_what_waits_is_answered(ca):
+    held = Held(ca, most_waiting=2)
+    port, task = await served(OcspApplication(held.responder))
+    web = Web(ca, port, None)
+    waiting = [asyncio.create_task(web.post(web.identity.request(number))) for number in (1, 2)]
+    for _ in waiting:
+        await held.begun.get()
+    status, headers, body = await web.post(web.identity.request(3))
+    assert (status, headers["retry-after"], headers["cache-control"]) == (503, "1", "no-store")
+    assert body == Failure.TRY_LATER.der
+    held.go.set()
+    assert [status for status, _, _ in await asyncio.gather(*waiting)] == [200, 200]
+    assert (await web.post(web.identity.request(3)))[0] == 200
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_client_that_asks_too_often_gets_503_and_another_does_not(ca):
+    held = Held(ca)
+    held.go.set()
+    port, task = await served(OcspApplication(held.responder, admission=Admission(0.25)))
+    web = Web(ca, port, None)
+    path = web.path(1)
+    first, second = await web.get(path), await web.get(path)
+    assert (first[0], second[0], second[1]["retry-after"]) == (200, 503, "4")
+    assert (await web.get(path, X_Forwarded_For="198.51.100.7"))[0] == 200  # a proxy on this machine is believed
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_connections_above_the_limit_get_503_and_those_below_go_on(web, monkeypatch):
+    monkeypatch.setattr("hsm.ocsp.protocol.MAX_CONNECTIONS", 1)
+    path = web.path(web.issue())
+    request = f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+    reader, writer = await asyncio.open_connection("127.0.0.1", web.port)
+    writer.write(request)
+    assert (await web.read(reader))[0] == 200
+    status, headers, _ = await web.raw(request)
+    assert (status, headers["retry-after"], headers["connection"]) == (503, "1", "close")
+    writer.write(request)
+    assert (await web.read(reader))[0] == 200
+    writer.close()
+    await writer.wait_closed()
+
+
+class Hands:
+    """A clock that is moved by hand."""
+
+    now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_bucket_fills_at_its_rate_and_no_higher_than_its_rim():
+    clock = Hands()
+    admission = Admission(5, clock=clock)
+    assert [admission.wait("192.0.2.1") for _ in range(11)] == [0] * 10 + [1]
+    clock.now += 0.4
+    assert [admission.wait("192.0.2.1") for _ in range(3)] == [0, 0, 1]
+    clock.now += 3600
+    assert [admission.wait("192.0.2.1") for _ in range(11)] == [0] * 10 + [1]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("2001:db8::1", "2001:db8::ffff:2", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("::ffff:192.0.2.1", "::ffff:192.0.2.2", False),
+        ("192.0.2.1", "::ffff:192.0.2.1", True),
+        ("192.0.2.1", "192.0.2.2", False),
+    ],
+)
+def test_customer_has_one_bucket(one, other, same):
+    admission = Admission(0.5, clock=Hands())
+    assert admission.wait(one) == 0
+    assert (admission.wait(other) > 0) is same
+
+
+def test_clients_that_are_remembered_are_bounded(monkeypatch):
+    monkeypatch.setattr("hsm.ocsp.admission.MAX_CLIENTS", 3)
+    admission = Admission(0.5, clock=Hands())
+    for number in range(10):
+        admission.wait(f"192.0.2.{number}")
+    assert len(admission._buckets) == 3
+    assert admission.wait("192.0.2.9") > 0
+
+
+def test_no_rate_is_no_limit():
+    admission = Admission(0, clock=Hands())
+    assert not any(admission.wait("192.0.2.1") for _ in range(1000))
 
 
 def test_port_that_is_taken_is_told():

@@ -21,12 +21,21 @@ from station.ledger.ledger import Ledger
 from station.ledger.note import VerifierKey
 from station.manifest import LifeRequest, Manifest, ManifestReader, OrderSeal, handing
 from station.manifest.life import Act
+from station.manifest.order_operations import suspend_orders
 from station.manifest.schema import MANIFEST
 from station.manifest.testing import ORDER, SoftBoard, begin, issue, provision, reserve
 
 SEAL = OrderSeal("ab" * 16, '{"payload":"x"}', b"p" * 32, 7, "2020-01-01T00:00:00.000Z", "2999-01-01T00:00:00.000Z")
 SIGNED = replace(
     ORDER, name="signed", serial_format="M{number:06d}", mac_first="02:00:00:00:00:01", scrap_allowance=3, seal=SEAL
+)
+
+WAITING = replace(
+    SIGNED,
+    name="waiting",
+    serial_format="W{number:06d}",
+    mac_first="02:00:00:00:10:01",
+    seal=replace(SEAL, uid=SEAL.uid[::-1], payload_sha256=b"w" * 32),
 )
 
 
@@ -85,6 +94,10 @@ async def fill(manifest: Manifest) -> None:
     await manifest.act(LifeRequest(Act.REPLACE, "replaced", "it had to be", "R. Vogel", "root", "substitute"))
     await provision(manifest, "reworked", order="signed")
     manifest.take_desk_serial(SIGNED, b"k" * 32)
+    manifest.refuse_desk_request(b"k" * 32, "lint.subject", "its name is too long")
+    await manifest.open_order(WAITING)
+    await manifest.perform(partial(suspend_orders, reason="an older copy was accepted"))
+    await manifest.resume_order("signed", burned=3, reason="ticket 88", actor="R. Vogel", os_user="root")
     await manifest.close_order(ORDER.name, "all are made")
     manifest.event(None, "1", "open", "note", {"what": "the port was opened"})
     await manifest.answer()

@@ -75,6 +75,7 @@ def spoil(value, byte, mask):
 
 KEYS = {  # of tables without a rowid
     "desk_serial": ("product_serial",),
+    "desk_refusal": ("product_serial",),
     "public_key": ("spki_sha256",),
     "export_unit": ("export_id", "number"),
     "list_row": ("list_id", "number"),
@@ -95,7 +96,7 @@ def change(path, table, column, *, where, byte=0, mask=1):
         bad = spoil(value, byte, mask)
         cast = "CAST(? AS TEXT)" if kind == b"text" else "?"
         condition = " AND ".join(f"{name} = ?" for name in key)
-        identity = [part.decode() if table == "desk_serial" else part for part in identity]
+        identity = [part.decode() if table.startswith("desk_") else part for part in identity]
         shell.execute(f"UPDATE {table} SET {column} = {cast} WHERE {condition}", (bad, *identity))  # noqa: S608
 
 
@@ -152,6 +153,8 @@ def test_a_unit_that_is_moved_to_another_order_is_named(sealed):
         ("proof", "issuance_id = 4"),
         ("life_act", "act = 'scrap'"),
         ("desk_serial", "1"),
+        ("desk_refusal", "1"),
+        ("order_resume", "1"),
         ("public_key", "unit_id = 1"),
         ("production_order", "name = 'signed'"),
         ("checkpoint", "id = 2"),
@@ -179,6 +182,8 @@ EXTRA = {
     "proof": "SELECT 1, challenge, message, signature, read_back_sha256, locks, seconds, at FROM proof LIMIT 1",
     "life_act": "SELECT 999, 1, 'scrap', reason, actor, os_user, NULL, NULL, 0, at FROM life_act LIMIT 1",
     "desk_serial": "SELECT 'X1', order_id, zeroblob(32), NULL, at FROM desk_serial",
+    "desk_refusal": "SELECT 'X1', code, reason, at FROM desk_refusal",
+    "order_resume": "SELECT 99, order_id, taken, burned, reason, actor, os_user, at FROM order_resume",
     "station_version": "SELECT 99, version, schema, since FROM station_version LIMIT 1",
     "ledger_tile": "SELECT 0, 7, root, hashes FROM ledger_tile WHERE level = 0 LIMIT 1",
     "export": "SELECT 99, target, 'new', naming, units, units_sha256, begun_at, NULL, NULL, NULL FROM export LIMIT 1",
@@ -370,8 +375,9 @@ def test_a_copy_cut_off_at_an_older_checkpoint_lacks_the_one_that_was_kept_outsi
 
 def test_another_key_vouches_for_nothing(sealed, token):
     other = VerifierKey(sealed.key.name, token.keys[KeyKind.P256].public_key())
-    verdict = verify(sealed.path, [other])
-    assert (verdict.sound, verdict.checkpoints) == (False, 0)
+    with pytest.raises(NoteInvalid, match="nothing was checked: each checkpoint") as refused:
+        verify(sealed.path, [other])
+    assert refused.value.code == "ledger.note_unknown_key"
 
 
 def test_a_checkpoint_of_another_manifest_is_refused(sealed, tmp_path, ledger_of):

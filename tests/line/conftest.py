@@ -135,6 +135,12 @@ def pristine(tmp_path_factory, device_build) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def line_folder() -> type[LineFolder]:
+    """For tests that share a line among them."""
+    return LineFolder
+
+
 @pytest.fixture
 def line(tmp_path, pristine, device_build) -> LineFolder:
     """A fresh line of four boards."""

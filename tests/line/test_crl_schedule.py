@@ -22,6 +22,9 @@ from hsm.revocation import Reason, Target, number_of, read_crl, revoke, revoker_
 from station.config import load
 from station.config.certificates import load_certificate
 from station.line.crl_schedule import CrlSchedule
+from station.manifest import Act, LifeRequest, Manifest
+from station.manifest.testing import ORDER, provision
+from station.revoking import mark, pending
 
 STATION = Path(sys.executable).with_name("station")
 
@@ -114,6 +117,40 @@ async def test_a_revocation_is_published_by_the_next_look(config):
         await schedule.look()
     assert told.last == f"published delta.crl (number 3), shards/{shard_of(config.order.name)}.crl (number 3)"
     assert [entry.serial_number for entry in read_crl(config.crl.directory / "delta.crl")] == [17]
+
+
+async def test_acts_are_read_again_only_when_one_was_added(config, monkeypatch):
+    read = []
+
+    def counted(*arguments):
+        read.append(arguments)
+        return pending(*arguments)
+
+    monkeypatch.setattr("station.line.crl_schedule.pending", counted)
+    async with scheduled(config) as (schedule, _):
+        await schedule.look()
+        await schedule.look()
+        read.clear()
+        for _ in range(3):
+            await schedule.look()
+        assert not read
+        revoke_one(config)
+        await schedule.look()
+        await schedule.look()
+        assert len(read) == 1
+
+
+async def test_an_act_in_the_manifest_is_seen_by_the_next_look(config, tmp_path):
+    config = replace(config, station=replace(config.station, manifest=tmp_path / "other.db"))
+    with CaJournal.open(config.ca.journal) as journal, Manifest.open(config.station.manifest) as manifest:
+        await manifest.open_order(ORDER)
+        await provision(manifest, "A1")
+        with journal.reader() as reader:
+            before = mark(config, reader)
+            await provision(manifest, "B2")
+            assert mark(config, reader) == before
+            await manifest.act(LifeRequest(Act.SCRAP, "A1", "fell", "alice", "station"))
+            assert mark(config, reader) != before
 
 
 async def test_each_list_comes_again_when_its_time_has_come(config):

@@ -5,6 +5,7 @@ import re
 import shutil
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 from click.testing import CliRunner
 
@@ -14,7 +15,7 @@ from station.devices.smp import SmpDriver
 from station.events import Notice, SlotChanged, SlotState
 from station.line import daemon, policy
 from station.line.daemon import run_line
-from station.manifest import ManifestReader
+from station.manifest import Manifest, ManifestReader
 from station.ports.link import open_link
 from station.testing.orders import install_order
 
@@ -175,3 +176,27 @@ async def test_what_a_scrapped_unit_gives_back_is_there_for_the_next_board_at_on
             await asyncio.to_thread(board.plug)
             again = await watcher.wait_for(slot("1", SlotState.PASSED), after=seen)
     assert (full.code, again.product_serial) == ("manifest.order_exhausted", "T2")
+
+
+def test_two_stations_never_write_one_manifest(line):
+    with line.start("run", "--json") as process:
+        next(iter(line.events(process)))
+        second = line.station("run", "--once")
+        code, _ = line.finish(process, 15)
+    assert second.returncode == 1
+    assert f"process {process.pid}" in second.stderr
+    assert second.stderr.count("\n") == 1
+    assert code == 0
+
+
+def test_a_clock_behind_the_last_event_stops_the_line_before_a_board_is_touched(line):
+    with Manifest.open(line.manifest, clock=lambda: datetime.now(UTC) + timedelta(days=2)) as manifest:
+        manifest.event(None, "1", "quarantine", "released", {})
+    with ManifestReader(line.manifest) as reader:
+        before = len(list(reader.events()))
+    ended = line.station("run", "--once")
+    assert ended.returncode == 1
+    assert "clock" in ended.stderr
+    assert ended.stderr.count("\n") == 1
+    with ManifestReader(line.manifest) as reader:
+        assert len(list(reader.events())) == before

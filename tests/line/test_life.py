@@ -125,10 +125,16 @@ def test_acts_go_through_the_station_that_runs(line):
             done(line.station("unit", "scrap", "SN000002", "--reason", "fell", "--actor", "alice", "--json"))
         )
         refused = line.station("unit", "scrap", "SN000002", "--reason", "again")
+        closed = done(line.station("order", "close", "WO-0001", "--reason", "delivered", "--actor", "alice"))
+        again = done(line.station("order", "close", "WO-0001", "--reason", "delivered"))
         mode = (line.folder / "manifest.db.sock").stat().st_mode & 0o777
         code, _ = line.finish(process, 15)
     assert (told["act"], told["actor"], told["certificate"]) == ("scrap", "alice", "revoke")
     assert (refused.returncode, "scrapped already" in refused.stderr) == (1, True)
+    assert (closed, again) == ("closed WO-0001\n", "WO-0001 was closed before; nothing changed\n")
+    with ManifestReader(line.manifest) as reader:
+        (order,) = reader.orders()
+    assert order.closed_reason.startswith("alice (")
     assert mode == 0o600
     assert code == 0
     assert not (line.folder / "manifest.db.sock").exists()
@@ -152,7 +158,7 @@ def test_only_who_is_named_may_act(finished):
         (["unit", "resume", "nobody"], "no slot and no unit 'nobody'"),
         (["unit", "resume", "SN000001", "--void"], "--void needs a --reason"),
         (["unit", "resume", "SN000001", "--void", "--reason", "x"], "passed with its certificate"),
-        (["slots", "release"], "no station that could be asked"),
+        (["slots", "release"], "no station runs here, so no slot is stopped"),
     ],
 )
 def test_what_can_not_be_done_is_one_clear_line(finished_folder, arguments, says):

@@ -65,6 +65,7 @@ def test_the_commands_are_those_of_the_readme():
         "station order list",
         "station order show",
         "station order close",
+        "station order resume",
         "station doctor",
         "station run",
         "station demo",

@@ -102,6 +102,7 @@ def test_init_refuses_one_token_for_both(tokens, tmp_path):
         *("ca", "init", "--root-token", uri, "--intermediate-token", uri, "--name", "x", "--out", tmp_path), exit_code=1
     )
 
+    assert result.stderr.startswith("station: root and intermediate need two tokens")
     assert result.stderr.count("\n") == 1
 
 

@@ -4,6 +4,7 @@ import datetime as dt
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -104,8 +105,9 @@ def test_a_changed_transcript_exits_1_with_the_line(file):
 def test_it_is_rehearsed_and_leaves_nothing(file):
     before = sorted(file.parent.iterdir())
     told = station("ca", "ceremony", file, "--rehearse").stdout
-    assert "REHEARSED: 2 files" in told
-    assert "its temporary folder is removed" in told
+    last = told.splitlines()[-1]
+    assert last.startswith("REHEARSED: files made: 2, and removed with the temporary folder")
+    assert "check it" not in told
     assert sorted(file.parent.iterdir()) == before
 
 
@@ -115,6 +117,18 @@ def test_a_rehearsal_can_be_kept(file, tmp_path):
     assert told["files"] == [str(tmp_path / "r" / name) for name in ("root.pem", "line.pem")]
     verified = station("ca", "ceremony", "--verify", told["transcript"], "--certificate", told["verify_with"], "--json")
     assert json.loads(verified.stdout)["rehearsal"] is True
+
+
+def test_the_check_of_a_kept_rehearsal_can_be_pasted(file, tmp_path):
+    told = station("ca", "ceremony", file, "--rehearse", "--folder", tmp_path / "my rehearsal").stdout
+    check = shlex.split(told.splitlines()[-1].removeprefix("check it: station "))
+    assert station(*check).stdout.startswith("REHEARSAL: ")
+
+
+def test_nothing_to_undo_is_said(file):
+    refused = station("ca", "ceremony", "--undo", file, exit_code=1).stderr
+    assert refused.startswith("station: there is nothing to undo: ")
+    assert refused.count("\n") == 1
 
 
 def test_a_rehearsal_wants_an_empty_folder(file, tmp_path):
@@ -206,6 +220,23 @@ def test_a_root_token_is_opened_by_ceremonies_only(line_on_a_root, command, tmp_
     result = station(*command, "--config", line_on_a_root, exit_code=1)
     assert "root tokens are opened by 'station ca ceremony' only" in result.stderr
     assert "PIN" not in result.stderr
+
+
+@pytest.mark.parametrize("verb", ["key", "sign"])
+def test_a_root_token_takes_no_part_in_orders(file, tokens, tmp_path, verb):
+    station("ca", "ceremony", file, "--operator", "Ada")
+    order = tmp_path / "wo.order.json"
+    terms = ("--name", "WO-1", "--product", "sensor", "--quantity", 9, "--until", "2099-01-01")
+    station("order", "create", *terms, "--out", order)
+    before = order.read_bytes()
+    uri, public = tokens.uri("root"), tmp_path / "oem.pem"
+    arguments = ("--token", uri, "--out", public) if verb == "key" else (order, "--key", uri, "--yes")
+    refused = station("order", verb, *arguments, exit_code=1)
+    assert "root tokens are opened by 'station ca ceremony' only" in refused.stderr
+    assert not public.exists()
+    assert order.read_bytes() == before
+    with open_signer(tokens, "root") as signer:
+        assert not label_taken(signer, "order-key")
 
 
 @pytest.mark.parametrize("command", ["check", "doctor"])

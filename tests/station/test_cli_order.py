@@ -372,3 +372,75 @@ def test_the_desk_stops_where_the_order_ends(line):
     line(*issue, "hardware_id=H1", "--csr", request(line, "a"), "--out", "a.pem")
     told = line.refused(*issue, "hardware_id=H2", "--csr", request(line, "b"), "--out", "b.pem")
     assert "would be number 2 of 1" in told
+
+
+def test_a_request_that_lacks_a_field_costs_the_order_no_number(line):
+    issue = ("ca", "issue", "--profile", "idevid", "--order", "WO-0001", "--csr", request(line), "--out", "a.pem")
+    assert "needs the field 'hardware_id'" in line.refused(*issue)
+    assert orders(line)["WO-0001"].taken == 0
+
+
+def test_a_key_that_the_ca_certified_without_an_order_costs_the_order_no_number(line):
+    csr = request(line)
+    other = ("ca", "issue", "--profile", "tls-client", "--field", "product_serial=X", "--csr", csr, "--out", "a.pem")
+    line(*other)
+    issue = ("ca", "issue", "--profile", "idevid", "--order", "WO-0001", "--field", "hardware_id=H1", "--csr", csr)
+    assert "certified this key before" in line.refused(*issue, "--out", "b.pem")
+    assert orders(line)["WO-0001"].taken == 0
+
+
+def test_a_request_that_is_refused_with_a_number_is_shown_with_the_reason_until_it_is_issued(line):
+    csr = request(line)
+    issue = ("ca", "issue", "--profile", "idevid", "--order", "WO-0001", "--csr", csr, "--out", "a.pem", "--field")
+    line.refused(*issue, f"hardware_id={'H' * 2000}")
+    (refused,) = json.loads(line("order", "show", "--json").stdout)["refused_at_desk"]
+    assert refused["product_serial"] == "SN000001"
+    assert "SN000001" in line("order", "show").stdout
+    assert "SN000001" in line(*issue, "hardware_id=H1").stdout
+    assert json.loads(line("order", "show", "--json").stdout)["refused_at_desk"] == []
+
+
+def test_a_hardware_id_in_another_case_gets_no_other_certificate_at_the_desk(line):
+    issue = ("ca", "issue", "--profile", "idevid", "--order", "WO-0001")
+    line(*issue, "--field", "hardware_id=AB12", "--csr", request(line, "a"), "--out", "a.pem")
+    told = line.refused(*issue, "--field", "hardware_id=ab12", "--csr", request(line, "b"), "--out", "b.pem")
+    assert "is that of the request with key" in told
+
+
+# -- a share is that of a key
+
+
+def test_a_share_is_made_by_the_station_whose_key_it_names(line):
+    file = line.order("WO-2", "--station-key", "1=station.toml")
+    assert "key " in line("order", "show", file).stdout
+    line("order", "import", file)
+    issue = ("ca", "issue", "--profile", "idevid", "--order", "WO-2", "--field", "hardware_id=H1", "--out", "a.pem")
+    assert "WO21" in line(*issue, "--csr", request(line)).stdout
+
+
+@pytest.mark.parametrize("key", ["ca/ledger.pem", "ca/intermediate.pem"])
+def test_another_station_of_the_same_number_makes_nothing_of_it(line, tmp_path, key):
+    file = line.order("WO-2", "--station-key", f"1={key}")
+    twin = tmp_path / "twin"
+    make_line(twin, ca_name="DEVELOPMENT", boards=1)
+    for name in (file, "oem.pem"):
+        shutil.copy(line.folder / name, twin)
+    assert "it to the right station" in Line(twin).refused("order", "import", file)
+
+
+def test_a_share_without_a_key_says_so_to_who_writes_it(line):
+    said = line("order", "create", "--name", "WO-2", *DEFAULT).stderr
+    assert "the share of station 1 names no key" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--station-key", "2=ca/ledger.pem"), "names station '2', which has no share"),
+        (("--station-key", "1=nothing.pem"), "nothing.pem: No such file"),
+        (("--station-key", "1=station.key"), "neither a public key nor a certificate"),
+    ],
+)
+def test_a_key_that_is_none_is_one_line(line, arguments, said):
+    (line.folder / "station.key").write_text("x")
+    assert said in line.refused("order", "create", "--name", "WO-2", *DEFAULT, *arguments)

@@ -90,6 +90,22 @@ def test_a_table_says_that_the_line_is_stopping():
         assert "ctrl-C cuts them off" in console.file.getvalue()
 
 
+def test_boards_that_go_with_the_station_leave_what_became_of_them():
+    """The boards of a rehearsal are unplugged at its end; the last drawing is for reading all the same."""
+    console = Console(file=io.StringIO(), width=80, height=24, force_terminal=False, color_system=None)
+    table = LiveTable(["1", "2"], console, clock=lambda: 20.0)
+    table(ended("1", SlotState.PASSED, 12.0, product_serial="SN1"))
+    table(ended("2", SlotState.FAILED, 12.0))
+    table(ended("2", SlotState.EMPTY, 13.0))
+    table.stopping()
+    table(ended("1", SlotState.EMPTY, 14.0))
+    table._live.stop()
+    console.print(table)
+    screen = console.file.getvalue()
+    assert row_of("1", screen)[2:4] == ["passed", "SN1"]
+    assert row_of("2", screen) == ["2", "·", "empty"]
+
+
 def test_counts_are_said_once_when_a_run_ends_well():
     console = Console(file=io.StringIO(), width=80, height=24, force_terminal=True, color_system=None)
     table = LiveTable(["1"], console)

@@ -200,7 +200,7 @@ BAD = {
     ),
     "unknown key with no likeness": (
         ('name = "WO-1001"', 'name = "WO-1001"\nzzz = 1'),
-        "station.toml:<trusted>: unknown key 'zzz' in [order]; known: name, trusted, approvals",
+        "station.toml:<trusted>: unknown key 'zzz' in [order]; known: name, trusted, approvals, numbers_per_note",
     ),
     "unknown section": (
         ("[order]", "[orders]"),

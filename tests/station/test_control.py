@@ -142,9 +142,9 @@ async def test_who_asks_and_says_nothing_does_not_keep_the_line_from_ending(mani
 
 
 def test_nobody_there_is_said(manifest):
-    with pytest.raises(StationError, match="no station that could be asked") as refused:
+    with pytest.raises(StationError, match="no station runs with") as refused:
         ask(manifest, {})
-    assert refused.value.code == "line.no_socket"
+    assert refused.value.code == "line.not_running"
 
 
 async def test_a_place_that_takes_no_socket_leaves_the_line_at_work(manifest, caplog):

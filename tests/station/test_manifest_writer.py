@@ -89,6 +89,33 @@ async def test_lone_operation_does_not_wait_for_others(manifest):
     assert manifest.commits == before + 1
 
 
+async def test_lone_operation_that_fails_leaves_nothing_of_what_it_did(manifest):
+    def half(connection, at):
+        operations.event(connection, at, unit_id=None, slot="1", step="half", kind="done", facts={})
+        raise RowRefused("no", code="test.no")
+
+    before = manifest.commits
+    with pytest.raises(RowRefused):
+        await manifest._writer.perform(half)
+    assert manifest.commits == before
+    await begin(manifest, "board")
+    with sqlite3.connect(manifest.path) as connection:
+        assert connection.execute("SELECT count(*) FROM event WHERE step = 'half'").fetchone() == (0,)
+    connection.close()
+
+
+async def test_lone_operation_has_no_savepoint_whose_pages_each_statement_would_go_through(manifest):
+    said = []
+
+    def listen(connection, at):
+        connection.set_trace_callback(said.append)
+
+    await manifest._writer.perform(listen)
+    await begin(manifest, "board")
+    assert "COMMIT" in said
+    assert not [text for text in said if "SAVEPOINT" in text]
+
+
 async def test_operation_that_fails_in_a_shared_commit_fails_alone(manifest):
     ends, commits = await together(
         manifest, begin(manifest, "board-1"), begin(manifest, "bad\n"), begin(manifest, "board-2")

@@ -382,3 +382,41 @@ async def test_scrapped_units_give_budget_back_as_far_as_the_order_says(desk):
     await desk.issue(warrant, "SN000002")
     warrant.give_back()
     assert await refused(desk, warrant, "SN000003") == "warrant.exhausted"
+
+
+async def test_a_share_that_names_a_key_is_begun_with_that_key_only(desk):
+    warrant = await desk.open(stations={STATION: Share(3, 1, 0, b"k" * 32)})
+    assert await refused(desk, warrant, "SN000001") == "warrant.wrong_key"
+    desk.orders.at_station(frozenset({b"k" * 32}), lambda _: Told([]))
+    await desk.issue(warrant, "SN000001")
+
+
+class Told:
+    """Stands where the token's notes of numbers are."""
+
+    def __init__(self, calls):
+        self.calls = calls
+
+    def tell(self, index, taken):
+        self.calls.append((index, taken))
+
+
+async def test_the_token_is_told_of_a_number_before_it_signs_and_again_asked_for_each_try(desk):
+    warrant, calls = await desk.open(), []
+    desk.orders.at_station(frozenset(), lambda _: Told(calls))
+    ready = [warrant.unit(f"SN00000{number}", holder=f"H{number}", product=MODEL) for number in (1, 2)]
+    before = desk.signatures
+    for number, unit in enumerate(ready, start=1):
+        await desk.authority.issue(desk.draft(f"SN00000{number}", hardware_id=f"H{number}"), warrant=unit)
+    assert calls == [(0, 2), (1, 2)]
+    assert desk.signatures == before + 2
+
+
+async def test_a_token_that_can_not_be_told_signs_nothing(desk):
+    class Deaf:
+        def tell(self, _index, _taken):
+            raise WarrantError("two copies", code="warrant.forked", operator="Stop.")
+
+    warrant = await desk.open()
+    desk.orders.at_station(frozenset(), lambda _: Deaf())
+    assert await refused(desk, warrant, "SN000001") == "warrant.forked"

@@ -1,0 +1,41 @@
+"""What an error of the disk is called."""
+
+import errno
+import resource
+import shutil
+import sqlite3
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import pytest
+
+from hsm.durable.refusal import refusal
+from hsm.files import replace_file, write_new
+from hsm.journal.schema import JOURNAL
+
+
+@pytest.mark.parametrize(("free", "code"), [(4096, "journal.disk_full"), (1 << 30, "journal.io")])
+def test_full_disk_on_which_sqlite_fails_otherwise_is_called_full(monkeypatch, tmp_path, free, code):
+    """With no room for its -shm, SQLite says SQLITE_IOERR_SHMSIZE: nobody would think of space."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = sqlite3.SQLITE_IOERR_SHMSIZE
+    assert refusal(JOURNAL, error, tmp_path / "ca.db").code == code
+
+
+@contextmanager
+def no_file_may_grow():
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("write", [write_new, replace_file])
+def test_file_that_can_not_be_written_is_named(tmp_path, write):
+    with pytest.raises(OSError, match="too large") as caught, no_file_may_grow():
+        write(tmp_path / "a.pem", b"content")
+    assert (caught.value.errno, caught.value.filename) == (errno.EFBIG, str(tmp_path / "a.pem"))
+    assert not list(tmp_path.iterdir())
