@@ -87,7 +87,7 @@ def test_a_station_that_ends_in_the_middle_leaves_an_export_that_does_not_count(
         number = book.begin(target="csv", recipient="erp", naming="{product_serial}", units=2, digest=bytes(32))
         process.kill()
         process.wait()
-        with pytest.raises(StationError, match="no station that could be asked"):
+        with pytest.raises(StationError, match="no station runs with"):
             book.hand_out(export_id=number, statement="{}")
     with ManifestReader(line.manifest) as reader:
         assert len(list(reader.export(state=UnitState.PASSED, lacking=Lacking("csv", "erp")))) == 4
@@ -112,7 +112,7 @@ def test_a_manifest_that_another_program_has_is_still_refused_with_its_name(line
     with Manifest.open(line.manifest) as manifest:
         assert manifest.path == line.manifest
         refused = line.station("manifest", "export", "table", "--to", "erp", "-o", "out")
-    assert "writes to it; stop that station first" in done(refused, 1)
+    assert "if another command has the manifest, wait for its end" in done(refused, 1)
 
 
 WRONG = [

@@ -126,10 +126,10 @@ def test_wrong_input_is_one_line_and_leaves_nothing(station, line, monkeypatch, 
     assert sorted(entry.name for entry in line.iterdir()) == before
 
 
-def test_a_recorded_export_waits_for_the_line(station, line):
+def test_a_recorded_export_waits_for_another_command(station, line):
     with Manifest.open(line / "manifest.db"):
         done = station("manifest", "export", "table", "--to", "erp", "-o", line / "out", code=1)
-        assert "writes to it; stop that station first" in done.stderr
+        assert "if another command has the manifest, wait for its end" in done.stderr
         station("manifest", "export", "table", "-o", line / "plain")
     assert not (line / "out").exists()
     assert (line / "plain" / "units.csv").exists()
