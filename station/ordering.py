@@ -1,16 +1,19 @@
 """The order that a line runs under, opened and held against its configuration, its tokens, and what these remember."""
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Final
 
+from cryptography.exceptions import InvalidSignature
 from pkcs11.constants import Attribute
 
 from hsm import KeyMissing, Profile, Signer, TokenGroup, find_key
-from hsm.algorithms import PublicKey
+from hsm.algorithms import SCHEMES, PublicKey, family_of, verify
 from hsm.key_rules import RULES
-from hsm.keys import Signing
-from hsm.request import KeyName
+from hsm.keys import AnyTokenKey, Signing
+from hsm.request import Purpose
 from station.config import Config, ProductSection
 from station.config.certificates import load_issuer
 from station.ledger.counted import newest_count
@@ -20,6 +23,8 @@ from station.orders import Order, OrderBook, OrderError, OrderWarrant, Trust
 from station.orders.binding import check_bound
 from station.orders.taken import TakenNotes
 from station.signing import rules_of
+
+_PROBE: Final = b"station: does this token hold the station's key? "
 
 
 def open_book(config: Config) -> OrderBook:
@@ -101,6 +106,7 @@ def settle(config: Config, signer: Signing, orders: OrderBook, order: OrderWarra
     check_bound(signer, config.ca.journal, order.terms.seal, manifest)
     tell_station(config, signer, orders, manifest)
     order.check_newest()
+    orders.check_newest()
 
 
 def tell_station(config: Config, signer: Signer | TokenGroup, orders: OrderBook, manifest: str) -> None:
@@ -116,21 +122,34 @@ def tell_station(config: Config, signer: Signer | TokenGroup, orders: OrderBook,
 def station_keys(config: Config, signer: Signing) -> frozenset[bytes]:
     """Return the SHA-256 of the SubjectPublicKeyInfo of the keys in the tokens that an order may name. Blocks.
 
-    These are the ledger key, which never leaves the token that it was made in, and the issuing key of ``[ca]``.
+    These are the ledger key, which never leaves the token that it was made in, and the issuing key of ``[ca]``. A token
+    finds a key by its id, and whoever has the PIN may give a key of his own the id of another station's: so the ledger
+    key has to sign something here. The issuing key does so with each certificate, which is verified.
 
     Raises:
         HsmError: a token refuses, or a key breaks a rule.
         StationError: a file can't be read.
     """
-    issuing = load_issuer(config.ca.certificate).public_key()
-    wanted: list[tuple[PublicKey, Mapping[Attribute, bool]]] = [(issuing, rules_of(config.ca.tokens))]  # type: ignore[list-item]  # kinds that sign here
+    issuing, rules = load_issuer(config.ca.certificate).public_key(), rules_of(config.ca.tokens)
+    held = [_held(signer, issuing, rules)]  # type: ignore[arg-type]  # kinds that sign here
     if config.ledger.key.exists():
-        wanted.append((read_ledger_key(config.ledger.key), RULES))
-    found = set()
-    for public, rules in wanted:
-        try:
-            find_key(signer, public, rules=rules)
-        except KeyMissing:
-            continue
-        found.add(KeyName.of(public).spki_sha256)
-    return frozenset(found)
+        ledger = _held(signer, read_ledger_key(config.ledger.key), RULES)
+        held.append(ledger if ledger is not None and _signs(ledger) else None)
+    return frozenset(key.name.spki_sha256 for key in held if key is not None)
+
+
+def _held(signer: Signing, public: PublicKey, rules: Mapping[Attribute, bool]) -> AnyTokenKey | None:
+    try:
+        return find_key(signer, public, rules=rules)
+    except KeyMissing:
+        return None
+
+
+def _signs(key: AnyTokenKey) -> bool:
+    message, public = _PROBE + secrets.token_bytes(32), key.name.public
+    signature, family = key.sign_message_blocking(message, purpose=Purpose.PROBE), family_of(public)
+    try:
+        verify(public, signature, message, None if family is None else SCHEMES[family].hash)
+    except InvalidSignature:
+        return False
+    return True

@@ -163,6 +163,8 @@ class OrderDesk:
         """
         if csr.spki_sha256 not in self._given:
             terms = self._order.terms
+            if not any(True for _ in self._units.rows(_HOLDS, csr.spki_sha256)):
+                self._order.check_begins()
             try:
                 serial, mac = self._manifest.take_desk_serial(terms, csr.spki_sha256, taken=self._order.taken)
             except (OrderExhausted, RowRefused) as error:  # this request is refused; a batch goes on

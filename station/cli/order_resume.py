@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from hsm import HsmError
 from station.cli.commands import command, config_option, json_option
 from station.cli.output import print_json
 from station.config import load
@@ -16,6 +17,7 @@ from station.manifest import Manifest, ManifestReader, OrderRecord
 from station.manifest.life import ACTOR_LIMIT, REASON_LIMIT, check_actor
 from station.ordering import open_book, tell_station
 from station.orders import OrderError, OrderWarrant
+from station.orders.binding import token_away
 from station.signing import open_signer
 
 
@@ -58,16 +60,29 @@ def resume(  # noqa: PLR0913 (one option each)
     if not config.station.manifest.exists():
         raise OrderError(f"there is no manifest yet, and so no order {name!r}", code="order.not_imported")
     with Manifest.open(config.station.manifest) as manifest, closing(open_signer(config.ca)) as signer:
-        if config.ledger.key.exists():
-            open_ledger(config.ledger.key, manifest, signer).check()  # what was sealed comes first: 'manifest accept'
+        ledger = open_ledger(config.ledger.key, manifest, signer) if config.ledger.key.exists() else None
+        if ledger is not None:
+            ledger.check()  # what was sealed comes first: 'manifest accept'
         book = open_book(config)
         warrant = book.warrant(name)
         with ManifestReader(config.station.manifest) as reader:
             record = next(one for one in reader.orders() if one.terms.name == name)
         tell_station(config, signer, book, manifest.identity)
-        end = _end(warrant, record, warrant.told(), next_serial)
+        if next_serial is None and (away := token_away(signer)) is not None:
+            raise OrderError(
+                f"one token of [ca] is away ({away}), and may remember numbers that the others do not; plug it in, or "
+                "say from where on: --next SERIAL",
+                code="order.token_away",
+            )
+        end = _end(warrant, record, warrant.told(), next_serial, every=config.order.numbers_per_note)
         burned = end - record.taken
         asyncio.run(manifest.resume_order(name, burned=burned, reason=reason.strip(), actor=who, os_user=user_name()))
+        try:  # nobody goes back behind the decision
+            warrant.tell_decided(end)
+            if ledger is not None:
+                ledger.seal("order resume")
+        except (HsmError, StationError) as error:
+            click.echo(f"the decision stands, and is not kept outside of the manifest yet: {error}", err=True)
     serials = warrant.serials(record.taken, end) if burned else None
     if as_json:
         print_json({"order": name, "burned": burned, "serials": serials})
@@ -77,8 +92,15 @@ def resume(  # noqa: PLR0913 (one option each)
         click.echo(f"{name} goes on; 'station order show {name}' says how far")
 
 
-def _end(warrant: OrderWarrant, record: OrderRecord, told: int, next_serial: str | None) -> int:
+def _end(warrant: OrderWarrant, record: OrderRecord, told: int, next_serial: str | None, *, every: int) -> int:
     """Return how many numbers are taken from now on.
+
+    Args:
+        warrant: of the order.
+        record: as the manifest has it.
+        told: numbers that the tokens know to be taken.
+        next_serial: somebody's wish.
+        every: numbers that a note is for: up to one less were taken since the last one.
 
     Raises:
         OrderError: nothing is to be decided, or the wish would give numbers twice.
@@ -95,7 +117,7 @@ def _end(warrant: OrderWarrant, record: OrderRecord, told: int, next_serial: str
     if next_serial is not None:
         number = terms.numbering.number(next_serial)
         wanted = -1 if number is None else number - terms.first_number
-        if not end <= wanted <= terms.quantity + terms.scrap_allowance:
+        if not end <= wanted <= terms.numbers:
             first = terms.product_serial(end)
             raise OrderError(
                 f"--next {next_serial} won't do: it has to be a serial of the share, and {first} is the first that is "
@@ -103,10 +125,10 @@ def _end(warrant: OrderWarrant, record: OrderRecord, told: int, next_serial: str
                 code="order.resume_next",
             )
         return wanted
-    if told == 0:
+    if told == 0 or told + every - 1 < taken:
         raise StationError(
-            f"no token remembers how many numbers of order {name} were taken, so you have to say it: --next SERIAL is "
-            "the first one that no board can have",
+            f"no token remembers how many numbers of order {name} were taken ({told}, and this manifest alone knows of "
+            f"{taken}), so you have to say it: --next SERIAL is the first one that no board can have",
             code="order.resume_unknown",
         )
-    return end
+    return max(taken, min(told + every - 1, terms.numbers))

@@ -100,6 +100,8 @@ class UnitIssuance:
             return made
 
         warrant = shop.warrant(self._unit.order)
+        if warrant is not None and self._unit.product_serial is None:
+            warrant.check_begins()  # before it takes a number: who holds one is finished
         intent = await shop.manifest.reserve(
             self._unit.id,
             spki_sha256=self._csr.spki_sha256,

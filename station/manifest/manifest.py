@@ -339,7 +339,7 @@ class Manifest(OpenFile):
 
 def _check_terms(terms: OrderTerms) -> None:
     """Refuse terms whose serials could not be told apart."""
-    last = terms.first_number + terms.quantity + terms.scrap_allowance - 1
+    last = terms.first_number + terms.numbers - 1
     if fault := terms.numbering.fault(terms.first_number, last):
         raise ManifestError(
             f"order {terms.name!r}: serial format {terms.serial_format!r} is not usable: {fault}; "

@@ -160,7 +160,7 @@ def suspend_orders(connection: sqlite3.Connection, at: str, *, reason: str) -> l
     """Let every order that could still give numbers wait for a decision; returns their names."""
     rows = connection.execute(
         "UPDATE production_order SET suspended_at = ?, suspended_reason = ? "
-        "WHERE closed_at IS NULL AND suspended_at IS NULL AND uid IS NOT NULL RETURNING name",
+        "WHERE closed_at IS NULL AND suspended_at IS NULL RETURNING name",
         (at, printable(reason)),
     ).fetchall()
     return [name for (name,) in rows]

@@ -90,6 +90,11 @@ class OrderTerms:
     """None: nobody signed it. No certificate is signed for such an order where the profile needs one."""
 
     @property
+    def numbers(self) -> int:
+        """How many numbers belong to it: those of scrapped units stay taken."""
+        return self.quantity + self.scrap_allowance
+
+    @property
     def numbering(self) -> Numbering:
         """How its serials are made."""
         return Numbering(self.serial_format, self.check)

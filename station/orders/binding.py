@@ -39,7 +39,13 @@ def bind(signer: Signer | TokenGroup, journal: Path, seal: OrderSeal, manifest: 
         OrderError: a token is away (``order.token_away``): it would take the order for a new one in another manifest.
         HsmError: a token refuses.
     """
-    _check_all_awake(signer)
+    if (away := token_away(signer)) is not None:
+        raise OrderError(
+            f"each token of [ca] has to remember the order, and one is away ({away}); plug it in and import again, "
+            "or take it out of [ca] for good",
+            code="order.token_away",
+            operator="A token is missing. Call the line engineer.",
+        )
     tokens = _tokens(signer)
     known = {token.name: _notes(token, seal) for token in tokens}
     _check(seal, manifest, [one for notes in known.values() for one in notes] + _row(journal, seal))
@@ -82,23 +88,18 @@ def notes_kept(signer: Signer, seal: OrderSeal) -> bool:
     return bool(_notes(signer, seal))
 
 
+def token_away(signer: Signer | TokenGroup) -> HsmError | None:
+    """Return why one of several tokens can't be asked now; None: all can."""
+    if not isinstance(signer, TokenGroup):
+        return None
+    away = (error for one in signer.signers if (error := one.unavailable) is not None)
+    return next(away, next(iter(signer.faults), None))
+
+
 def _tokens(signer: Signer | TokenGroup) -> Sequence[Signer]:
     if isinstance(signer, TokenGroup):
         return [one for one in signer.signers if one.unavailable is None]
     return [signer]
-
-
-def _check_all_awake(signer: Signer | TokenGroup) -> None:
-    if not isinstance(signer, TokenGroup):
-        return
-    away = [error for one in signer.signers if (error := one.unavailable) is not None] or list(signer.faults)
-    if away:
-        raise OrderError(
-            f"each token of [ca] has to remember the order, and one is away ({away[0]}); plug it in and import again, "
-            "or take it out of [ca] for good",
-            code="order.token_away",
-            operator="A token is missing. Call the line engineer.",
-        )
 
 
 def _label(seal: OrderSeal) -> str:

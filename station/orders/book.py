@@ -107,6 +107,24 @@ class OrderBook:
         warrant.order.check_window(self._now())
         return warrant
 
+    def check_newest(self) -> None:
+        """Refuse a manifest that knows of fewer numbers of any order than the tokens do: it is an older copy. Blocks.
+
+        Closed ones give no number any more, nor do those that nobody can verify, or whose note is damaged.
+
+        Raises:
+            OrderError: it is (``order.rolled_back``).
+            HsmError: a token refuses.
+        """
+        for name, record in self._records.items():
+            if record.terms.seal is None or record.closed_at is not None:
+                continue
+            try:
+                self.warrant(name).check_newest()
+            except OrderError as error:
+                if error.code == "order.rolled_back":
+                    raise
+
     def _verified(self, name: str) -> tuple[OrderRecord, SignedOrder, OrderSeal]:
         record = self._records.get(name)
         if record is None:

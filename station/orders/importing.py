@@ -104,7 +104,7 @@ def _check_apart(terms: OrderTerms, other: OrderTerms) -> None:
 
 
 def _numbers(terms: OrderTerms) -> range:
-    return range(terms.first_number, terms.first_number + terms.quantity + terms.scrap_allowance)
+    return range(terms.first_number, terms.first_number + terms.numbers)
 
 
 def _macs(terms: OrderTerms) -> range:

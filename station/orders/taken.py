@@ -52,6 +52,8 @@ class _Place:
     """Labels of the notes that were there when it was read."""
     own: tuple[str, ...] = ()
     """Of those that were written since, the newest last."""
+    refused: bool = False
+    """It took no note when it was asked last."""
 
 
 class TakenNotes:
@@ -120,8 +122,24 @@ class TakenNotes:
                 operator="The HSM that keeps the orders is away. Put the board aside and call the line engineer.",
             ) from error
 
+    def tell_all(self, taken: int) -> None:
+        """Let each token that is awake know that numbers are taken, by somebody's decision; after ``read``. Blocks.
+
+        Args:
+            taken: numbers that are taken by now, durably in the manifest.
+
+        Raises:
+            HsmError: a token refuses; or as ``tell``.
+        """
+        for place in self._places:
+            if place.signer.unavailable is None and (place.told or 0) < taken:
+                place.signer.call_blocking(partial(self._write_in, place=place, taken=taken))
+
     def _read_in(self, _session: Session, *, place: _Place) -> int:
         return self._read(place)
+
+    def _write_in(self, _session: Session, *, place: _Place, taken: int) -> None:
+        self._write(place, taken)
 
     def _tell(self, place: _Place, index: int, taken: int) -> None:
         if place.told is not None and index < place.told + self._every - 1:
@@ -140,6 +158,9 @@ class TakenNotes:
                 )
             if index < told + self._every - 1:
                 return
+        self._write(place, taken)
+
+    def _write(self, place: _Place, taken: int) -> None:
         label = f"{self._by}.{taken}"
         try:
             write_mark(place.signer, self._name, Mark(label, self._value), own=place.own, known=place.known)
@@ -152,9 +173,30 @@ class TakenNotes:
                     operator=_RED,
                 ) from error
             if error.code != "token.no_notes":
+                self._check_writes(place, error)
                 raise
             self._write_file(taken)
-        place.own, place.told = (*place.own[-1:], label), taken
+        place.own, place.told, place.refused = (*place.own[-1:], label), taken, False
+
+    def _check_writes(self, place: _Place, error: HsmError) -> None:
+        """Tell a token that is ill, which is healed and asked again, from one that can't write, as on a full disk.
+
+        Raises:
+            WarrantError: it was healed since the last refusal, reads its notes, and still takes none.
+        """
+        if not place.refused:
+            place.refused = True
+            return
+        try:
+            read_marks(place.signer, self._name)
+        except HsmError:
+            return
+        raise WarrantError(
+            f"token {place.signer.name!r} takes no note of the numbers that are given, so nothing is signed ({error}); "
+            "see to its memory, or to the disk that it is on",
+            code="warrant.not_noted",
+            operator="The HSM takes no notes, so nothing is signed. Leave the boards in and call the line engineer.",
+        ) from error
 
     def _read(self, place: _Place) -> int:
         marks = read_marks(place.signer, self._name)

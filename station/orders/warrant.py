@@ -115,8 +115,26 @@ class OrderWarrant:
             )
 
     def told(self) -> int:
-        """Return how many numbers the tokens know to be taken. Blocks; raises as ``TakenNotes.read``."""
-        return 0 if self._notes is None else self._notes.read()
+        """Return how many numbers the tokens know to be taken. Blocks.
+
+        Raises:
+            OrderError: more than the share has (``order.note_damaged``); or as ``TakenNotes.read``.
+            HsmError: a token refuses.
+        """
+        told, most = 0 if self._notes is None else self._notes.read(), self.terms.numbers
+        if told > most:
+            raise OrderError(
+                f"the token's note says that {told} numbers of order {self.order.name} were taken, and the share has "
+                f"{most}: nobody of us wrote that; call the security officer",
+                code="order.note_damaged",
+                operator="What the token remembers of this order is damaged. Call the security officer.",
+            )
+        return told
+
+    def tell_decided(self, taken: int) -> None:
+        """Let the tokens know how many numbers are taken by somebody's decision, as ``TakenNotes.tell_all``. Blocks."""
+        if self._notes is not None:
+            self._notes.tell_all(taken)
 
     def serials(self, first: int, end: int) -> str:
         """Name the serials of some numbers, counted from the share's first; ``end`` is the one after the last."""
@@ -223,8 +241,15 @@ class OrderWarrant:
                 code="warrant.exhausted",
                 operator="The order is complete: this board is one too many. Put it aside and call the line engineer.",
             )
-        if index < self._begun:
-            return
+        if index >= self._begun:
+            self.check_begins()
+
+    def check_begins(self) -> None:
+        """Refuse to begin one more; asked before the manifest gives a number, and again by the gate.
+
+        Raises:
+            WarrantError: the order is closed, suspended, or another station's.
+        """
         code, why = self._refusal
         if not code and self._key is not None and self._key not in self._keys:
             code, why = "warrant.wrong_key", "gives this share to a station with another key"

@@ -13,6 +13,7 @@ from station.checks.crls import examine
 from station.checks.findings import Level
 from station.cli.root import root
 from station.config import load
+from station.testing.orders import reorder
 
 URL = "http://lists.example.com/acme"
 HOUR = dt.timedelta(hours=1)
@@ -31,6 +32,9 @@ def made(tmp_path_factory):
     station("init", folder, "--softhsm", "--rehearsal", "1")
     urls = f'\n[urls]\ncrl = ["{URL}/shards/{{shard}}.crl"]\n'
     (folder / "mine.toml").write_text((FOLDER / "idevid.toml").read_text() + urls)
+    text = (folder / "station.toml").read_text()
+    (folder / "station.toml").write_text(text.replace('"idevid"', '"./mine.toml"'))
+    reorder(folder / "station.toml", "WO-2")
     return folder
 
 
@@ -41,7 +45,7 @@ def line(made, tmp_path):
     shutil.copytree(made, folder)
     for path in (folder / "station.toml", folder / "tokens" / "softhsm2.conf"):
         path.write_text(path.read_text().replace(str(made), str(folder)))
-    text = (folder / "station.toml").read_text().replace('"idevid"', '"./mine.toml"')
+    text = (folder / "station.toml").read_text()
     (folder / "station.toml").write_text(f'{text}\n[crl]\nurl = "{URL}"\n')
     return folder
 
@@ -69,6 +73,7 @@ def published_full(line, *, age, every="1d", overlap="1d"):
 def test_line_without_lists_says_nothing(line):
     change(line, f'[crl]\nurl = "{URL}"\n', "")
     change(line, '"./mine.toml"', '"idevid"')
+    reorder(line / "station.toml", "WO-3")
     assert findings(line) == {}
 
 
@@ -103,6 +108,7 @@ def test_folder_that_is_a_file_fails(line):
 
 def test_profile_without_the_url_of_a_list_is_told(line):
     change(line, '"./mine.toml"', '"idevid"')
+    reorder(line / "station.toml", "WO-3")
     level, text = findings(line)["crl url"]
     assert level == "warn"
     assert "nobody finds the lists" in text

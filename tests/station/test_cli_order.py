@@ -13,18 +13,21 @@ from types import SimpleNamespace
 from unittest import mock
 
 import pytest
+from cryptography import x509
 
-from hsm import TokenUri
+from hsm import KeyKind, TokenUri
 from hsm.data_objects import read_notes
+from hsm.key_store import find_key, generate_key
 from hsm.profile_file import FOLDER
 from softhsm import make_tokens
 from station.cli.root import root
 from station.config import load
 from station.config.folder import make_line
+from station.ledger.keying import read_ledger_key
 from station.manifest import Manifest, ManifestReader
 from station.manifest.testing import begin
 from station.orders import jws
-from station.signing import open_signer
+from station.signing import open_signer, open_token
 from station.testing.orders import APPROVER, order_of
 
 DEFAULT = ("--product", "reference-device", "--quantity", "5", "--until", "2040-01-01")
@@ -425,6 +428,31 @@ def test_another_station_of_the_same_number_makes_nothing_of_it(line, tmp_path, 
     make_line(twin, ca_name="DEVELOPMENT", boards=1)
     for name in (file, "oem.pem"):
         shutil.copy(line.folder / name, twin)
+    assert "it to the right station" in Line(twin).refused("order", "import", file)
+
+
+def test_a_station_that_lost_its_key_takes_no_number(line):
+    line("order", "import", line.order("WO-2", "--station-key", "1=ca/ledger.pem"))
+    (line.folder / "ca" / "ledger.pem").unlink()
+    issue = ("ca", "issue", "--profile", "idevid", "--order", "WO-2", "--field", "hardware_id=H1", "--out", "a.pem")
+    for _ in range(2):  # a number that was taken would be finished the next time
+        assert "with another key" in line.refused(*issue, "--csr", request(line))
+    assert orders(line)["WO-2"].taken == 0
+
+
+def test_a_key_that_was_given_the_id_of_another_stations_is_not_that_key(line, tmp_path):
+    file = line.order("WO-2", "--station-key", "1=station.toml")
+    twin = tmp_path / "twin"
+    make_line(twin, ca_name="DEVELOPMENT", boards=1)
+    for name in (file, "oem.pem", "ca/ledger.pem"):
+        shutil.copy(line.folder / name, twin / name)
+    public = read_ledger_key(twin / "ca" / "ledger.pem")
+    with contextlib.chdir(twin):
+        ca = load(twin / "station.toml").ca
+        with closing(open_token(ca, ca.tokens.uris[0], writable=True)) as signer:
+            digest = x509.SubjectKeyIdentifier.from_public_key(public).digest
+            generate_key(signer, KeyKind.ED25519, "mine", key_id=digest)
+            assert find_key(signer, public).label == "mine"
     assert "it to the right station" in Line(twin).refused("order", "import", file)
 
 

@@ -204,8 +204,10 @@ def test_jsonl_has_all_units_when_asked(station):
     assert [json.loads(line)["hardware_id"] for line in lines] == ["A1", "B2", "C3"]
 
 
-def test_an_export_of_an_unknown_order_is_empty(station):
-    assert station("manifest", "export", "jsonl", "--order", "none").stdout == ""
+def test_an_export_of_an_unknown_order_is_refused(station):
+    result = station("manifest", "export", "jsonl", "--order", "none", exit_code=1)
+    assert result.stdout == ""
+    assert "no order 'none'" in result.stderr
 
 
 def test_an_export_goes_into_a_file(station, tmp_path):

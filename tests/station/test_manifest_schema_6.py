@@ -2,6 +2,7 @@
 
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -42,6 +43,19 @@ async def test_a_suspended_order_gives_no_number_until_somebody_decides(manifest
     assert caught.value.code == "manifest.order_suspended"
     await decide(manifest, 0)
     assert (await reserve(manifest, SoftBoard("first"), unit)).product_serial == "SN000001"
+
+
+async def test_an_order_that_nobody_signed_yet_waits_too(tmp_path):
+    signed = order_of(quantity=5)
+    with Manifest.open(tmp_path / "manifest.db") as manifest:
+        terms = signed.terms(next(iter(signed.stations)), jws="{}", payload_sha256=bytes(32))
+        await manifest.open_order(replace(terms, seal=None))
+        assert await manifest.perform(partial(suspend_orders, reason="an older copy")) == ["WO-1"]
+        await open_signed(manifest, signed)
+        unit = await begin(manifest, "first", order="WO-1")
+        with pytest.raises(RowRefused) as caught:
+            await reserve(manifest, SoftBoard("first"), unit)
+        assert caught.value.code == "manifest.order_suspended"
 
 
 @pytest.mark.parametrize("burned", [0, 7])

@@ -400,6 +400,9 @@ class Told:
     def tell(self, index, taken):
         self.calls.append((index, taken))
 
+    def read(self):
+        return max((taken for _, taken in self.calls), default=0)
+
 
 async def test_the_token_is_told_of_a_number_before_it_signs_and_again_asked_for_each_try(desk):
     warrant, calls = await desk.open(), []
@@ -420,3 +423,16 @@ async def test_a_token_that_can_not_be_told_signs_nothing(desk):
     warrant = await desk.open()
     desk.orders.at_station(frozenset(), lambda _: Deaf())
     assert await refused(desk, warrant, "SN000001") == "warrant.forked"
+
+
+async def test_an_order_that_does_not_run_is_held_against_its_notes_too(desk):
+    await desk.open(name="WO-1", serial_format="A{number}")
+    await desk.open(name="WO-2", serial_format="B{number}")
+    told = {"WO-1": Told([(1, 2)]), "WO-2": Told([])}
+    names = {desk.orders.warrant(name).terms.seal.uid: name for name in told}
+    desk.orders.at_station(frozenset(), lambda seal: told[names[seal.uid]])
+    desk.orders.warrant("WO-2").check_newest()
+    with pytest.raises(OrderError) as older:
+        desk.orders.check_newest()
+    assert older.value.code == "order.rolled_back"
+    assert "order resume WO-1" in str(older.value)
