@@ -1,9 +1,12 @@
-"""What stands between the station and a board: wire protocol, reference device, virtual line.
+"""What stands between the station and a board: wire protocol, firmware, reference device, virtual line.
 
 Open first:
 
 - ``provisioning_group.py``: the SMP messages of the provisioning group, as Python types. The wire protocol itself
   stands in ``docs/protocol.md``.
+- ``bundle.py``: one file with all that a board gets, signed. ``flashers/``: how it gets onto the board.
+- ``signing/``: images that a key elsewhere signs. ``unit_files/``: files with the data of one unit.
+- ``testing.py``: bundles and images for tests.
 - ``reference_device/``: the device side in C99, which a firmware engineer copies into a product.
 - ``virtual_line.py``: starts N reference devices on pseudo-terminals, with a wire between that can be harmed.
 

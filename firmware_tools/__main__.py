@@ -19,12 +19,13 @@ import click
 from firmware_tools.errors import FirmwareToolsError, LineError
 from firmware_tools.faults import Faults, FlashDeath
 from firmware_tools.personas import DEFAULT_PERSONA, PERSONAS
-from firmware_tools.virtual_line import VirtualBoard, VirtualLine
+from firmware_tools.virtual_line import DEFAULT_MACHINE, MACHINES, VirtualBoard, VirtualLine
 from firmware_tools.wire import Cut, Wire
 
 _VERBS: Final = {
     "off": VirtualBoard.power_off,
     "on": VirtualBoard.power_on,
+    "reset": VirtualBoard.reset,
     "unplug": VirtualBoard.unplug,
     "plug": VirtualBoard.plug,
     "blank": VirtualBoard.replace_by_blank,
@@ -105,15 +106,32 @@ def _on_cut(board: VirtualBoard, cut: Cut) -> None:
 
 @click.group()
 def main() -> None:
-    """Tools for firmware: a line of virtual boards."""
+    """Tools for firmware: a line of virtual boards, and what they run."""
 
 
 @main.command()
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--boards", type=click.IntRange(1, 1000), default=8, show_default=True, help="Number of slots.")
-@click.option("--program", type=click.Path(path_type=Path), help="Device program; built into DIRECTORY if not given.")
+@click.option(
+    "--program",
+    type=click.Path(path_type=Path),
+    help="Device program, or bootloader of an emulated board; built into DIRECTORY if not given.",
+)
+@click.option(
+    "--machine",
+    type=click.Choice(MACHINES),
+    default=DEFAULT_MACHINE,
+    show_default=True,
+    help="What boards are made of.",
+)
+@click.option(
+    "--image-key",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Public key (PEM, P-256) for images: boards get a bootloader, blank ones wait for an image.",
+)
 @click.option("--model", default="reference-device", show_default=True, help="Product model of the boards.")
 @click.option("--persona", type=click.Choice(list(PERSONAS)), default=DEFAULT_PERSONA, help="What the boards are.")
+@click.option("--raw", is_flag=True, help="Boards speak SMP without lines of Base64, and write no log.")
 @click.option("--baud", type=click.IntRange(min=1), help="Pace every wire to so many bits a second (8N1).")
 @click.option("--flip-rate", type=float, default=0.0, help="Probability that a byte has a bit turned on the wire.")
 @click.option("--lose-rate", type=float, default=0.0, help="Probability that a byte is lost.")
@@ -129,8 +147,11 @@ def line(  # noqa: PLR0913 - one argument an option
     directory: Path,
     boards: int,
     program: Path | None,
+    machine: str,
+    image_key: Path | None,
     model: str,
     persona: str,
+    raw: bool,
     baud: int | None,
     flip_rate: float,
     lose_rate: float,
@@ -146,8 +167,8 @@ def line(  # noqa: PLR0913 - one argument an option
 
     Example: python -m firmware_tools line /tmp/line --boards 8 --baud 115200
 
-    Commands on stdin: off, on, unplug, plug, blank, ship, swap, each with a slot; clone and twin, each with two slots;
-    die with a slot and a flash operation; and stats.
+    Commands on stdin: off, on, reset, unplug, plug, blank, ship, swap, each with a slot; clone and twin, each with two
+    slots; die with a slot and a flash operation; and stats.
     """
     signal.signal(signal.SIGTERM, _end)
     try:
@@ -164,18 +185,17 @@ def line(  # noqa: PLR0913 - one argument an option
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     try:
-        if program is None:
-            from firmware_tools.build import build_device  # noqa: PLC0415 - needs a compiler's world; a given program not
-
-            program = build_device(directory / "build")
         with VirtualLine(
-            program,
+            program or _build(directory / "build", machine),
             directory,
             boards,
             model=model,
             persona=persona,
+            machine=machine,
+            image_key=image_key,
             wire=wire if has_wire or wire != Wire(seed=wire.seed) else None,
             seed=seed,
+            arguments=("--raw",) if raw else (),
             trace=trace,
             on_cut=_on_cut,
         ) as running:
@@ -189,6 +209,33 @@ def line(  # noqa: PLR0913 - one argument an option
                     _say("error", command=command.strip(), code=error.code, message=str(error))
     except FirmwareToolsError as error:
         raise click.ClickException(str(error)) from None
+
+
+def _build(folder: Path, machine: str) -> Path:
+    from firmware_tools.build import build_device, build_firmware  # noqa: PLC0415 - a given program needs no compiler
+
+    return build_device(folder) if machine == DEFAULT_MACHINE else build_firmware(folder, machine=machine).bootloader
+
+
+@main.command()
+@click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--machine", type=click.Choice(MACHINES), default=DEFAULT_MACHINE, show_default=True)
+def build(*, directory: Path, machine: str) -> None:
+    """Build the reference device in DIRECTORY, and say where it is and how an image of it is to be signed.
+
+    Example: python -m firmware_tools build build --machine ast1030
+    """
+    from firmware_tools.build import build_device, build_firmware  # noqa: PLC0415 - the other command may not need it
+
+    try:
+        if machine == DEFAULT_MACHINE:
+            built: dict[str, object] = {"program": str(build_device(directory))}
+        else:
+            firmware = build_firmware(directory, machine=machine)
+            built = {name: str(part) if isinstance(part, Path) else part for name, part in asdict(firmware).items()}
+    except FirmwareToolsError as error:
+        raise click.ClickException(str(error)) from None
+    sys.stdout.write(json.dumps(built) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Builds the reference device for this machine.
+"""Builds the reference device: for this machine, and for an emulated microcontroller.
 
-``build_device`` runs ``reference_device/Makefile`` in a folder of its own for each variant. It may be called by many
-processes at once (pytest workers): one builds, the others wait, and who comes later finds the program as it is. A build
-is made anew when a source file, the compiler, the library or an option has changed.
+``build_device`` and ``build_firmware`` run ``reference_device/Makefile`` in a folder of its own for each variant. They
+may be called by many processes at once (pytest workers): one builds, the others wait, and who comes later finds what
+was built as it is. A build is made anew when a source file, the compiler, the library or an option has changed.
 """
 
 import fcntl
@@ -12,12 +12,13 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from firmware_tools.errors import BuildError, SourceMissing, ToolMissing
 
-__all__ = ["SOURCE", "build_device", "fetch_mbedtls", "system_mbedtls_version"]
+__all__ = ["SOURCE", "Firmware", "build_device", "build_firmware", "fetch_mbedtls", "system_mbedtls_version"]
 
 SOURCE: Final = Path(__file__).parent / "reference_device"
 """The C sources."""
@@ -27,10 +28,32 @@ PROGRAM: Final = "reference-device"
 _OUT: Final = "out"
 """Where make puts things, in the folder of a variant."""
 
+CROSS_COMPILER: Final = "arm-none-eabi-gcc"
+
 PACKAGES: Final = "gcc make libmbedtls-dev"
 """What a build needs, by the names of Debian and Ubuntu."""
 
 _FETCH: Final = SOURCE / "fetch-mbedtls-3.6.sh"
+
+
+CROSS_PACKAGES: Final = "make gcc-arm-none-eabi libnewlib-arm-none-eabi"
+"""What firmware for an emulated microcontroller needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Firmware:
+    """What runs on an emulated microcontroller."""
+
+    bootloader: Path
+    """ELF file, for QEMU."""
+    application: Path
+    """Unsigned and without a header, as ``imgtool sign --pad-header`` takes it."""
+    header_size: int = 0x200
+    """Bytes that the header of the signed image has to take: the application is linked to lie behind it."""
+    slot_size: int = 0x40000
+    """Bytes of a slot: a signed image has to fit."""
+    align: int = 8
+    """Bytes that the flash programs at once."""
 
 
 def build_device(
@@ -66,18 +89,58 @@ def build_device(
     options = {"SANITIZE": sanitize, "LEGACY_CSR": legacy_csr, "TEST_ENTROPY": test_entropy}
     named = [name.lower().replace("_", "-") for name, wanted in options.items() if wanted]
     variant = "-".join(["mbedtls-source" if mbedtls_source else "mbedtls-system", *named])
+    arguments = [f"{name}=1" for name, wanted in options.items() if wanted]
+    return _build(build_dir, variant, arguments, mbedtls_source, compiler="cc", made=[PROGRAM])[0]
+
+
+def build_firmware(build_dir: Path, *, machine: str = "ast1030", mbedtls_source: Path | None = None) -> Firmware:
+    """Build bootloader and application for a microcontroller, unless that was done before.
+
+    Args:
+        build_dir: as for ``build_device``.
+        machine: a folder in ``reference_device/port`` that has a ``machine.mk``.
+        mbedtls_source: source tree of Mbed TLS 3.6; None: fetched, see ``fetch_mbedtls``.
+
+    Raises:
+        ToolMissing: no cross compiler, or no make.
+        SourceMissing: the source of Mbed TLS can't be fetched, or there is no such machine.
+        BuildError: the compiler refuses.
+    """
+    makefile = SOURCE / "port" / machine / "machine.mk"
+    if not makefile.is_file():
+        raise SourceMissing(f"there is no firmware for the machine {machine!r}", path=makefile)
+    for tool in (CROSS_COMPILER, "make"):
+        if shutil.which(tool) is None:
+            raise ToolMissing(f"{tool} is missing: apt-get install {CROSS_PACKAGES}", tool=tool)
+    source = fetch_mbedtls(build_dir) if mbedtls_source is None else mbedtls_source
+    made = ["bootloader.elf", "application.bin"]
+    arguments = [f"MACHINE={machine}"]
+    bootloader, application = _build(build_dir, machine, arguments, source, compiler=CROSS_COMPILER, made=made)
+    return Firmware(bootloader, application)
+
+
+def _build(  # noqa: PLR0913 - what tells one build from another
+    build_dir: Path,
+    variant: str,
+    arguments: list[str],
+    mbedtls_source: Path | None,
+    *,
+    compiler: str,
+    made: list[str],
+) -> list[Path]:
+    """Run make in the folder of a variant, unless what it makes is there and up to date; return what it made."""
     # The sources' own path is part of the name: two checkouts that share a build folder do not undo each other's work.
     place = hashlib.sha256(f"{SOURCE}\0{mbedtls_source}".encode()).hexdigest()[:8]
     folder = build_dir.resolve() / "reference-device" / f"{variant}-{place}"
     folder.mkdir(parents=True, exist_ok=True)
-    program = folder / _OUT / PROGRAM
     with _locked(folder / "lock"):
-        digest = _digest(mbedtls_source)
+        digest = _digest(mbedtls_source, compiler)
         stamp = folder / "digest"
-        if program.is_file() and stamp.is_file() and stamp.read_text() == digest:
-            return program
+        results = [folder / _OUT / name for name in made]
+        if stamp.is_file() and stamp.read_text() == digest and all(path.is_file() for path in results):
+            return results
         _clear(folder)
-        arguments = [f"BUILD={_OUT}", *(f"{name}=1" for name, wanted in options.items() if wanted)]
+        arguments = [f"BUILD={_OUT}", *arguments]
         # make gets names for folders: a path in a Makefile can't have blanks, quotes or dollars.
         (folder / "device").symlink_to(SOURCE)
         if mbedtls_source is not None:
@@ -85,7 +148,7 @@ def build_device(
             arguments.append("MBEDTLS=mbedtls")
         _make(folder, arguments)
         stamp.write_text(digest)
-    return program
+    return results
 
 
 def fetch_mbedtls(build_dir: Path) -> Path:
@@ -147,14 +210,16 @@ def _make(folder: Path, arguments: list[str]) -> None:
     raise BuildError(f"the reference device does not build: {reason}", output=done.stderr)
 
 
-def _digest(mbedtls_source: Path | None) -> str:
+def _digest(mbedtls_source: Path | None, compiler: str) -> str:
     """Return a digest over all that a build depends on."""
     digest = hashlib.sha256()
-    files = sorted(path for path in SOURCE.rglob("*") if path.suffix in {".c", ".h"} or path.name == "Makefile")
+    files = sorted(
+        path for path in SOURCE.rglob("*") if path.suffix in {".c", ".h", ".ld", ".mk"} or path.name == "Makefile"
+    )
     for path in files:
         digest.update(f"{path.relative_to(SOURCE)}\0".encode())
         digest.update(hashlib.sha256(path.read_bytes()).digest())
-    version = subprocess.run(["cc", "--version"], capture_output=True, check=False).stdout
+    version = subprocess.run([compiler, "--version"], capture_output=True, check=False).stdout
     digest.update(version)
     digest.update(os.environ.get("CFLAGS", "").encode())
     library = "".join(map(str, system_mbedtls_version())) if mbedtls_source is None else _tree_version(mbedtls_source)

@@ -195,6 +195,7 @@ class Relay:
         self._device = device
         self._to_device.discard()
         self._to_station.discard()
+        self._resume(self._master, self._to_device)  # nothing is left whose delivery would do it
         if device is not None:
             if self._cut_done:
                 self._cut_done = False

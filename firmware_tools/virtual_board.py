@@ -1,4 +1,4 @@
-"""One slot of a virtual line: a serial port, and the board in it, which is a device process with its flash in a folder.
+"""One slot of a virtual line: a serial port, and the board in it, which is a process with its flash in a folder.
 
 What a hand can do to a board, this one can suffer: power off and on, cable out and in, another board in its place, its
 flash copied to another one. What it suffers by itself stands in its ``faults``. The board lives on the power of its
@@ -6,12 +6,12 @@ cable, so pulling the plug ends it too. Power is cut with ``SIGKILL``: the devic
 order.
 """
 
+import contextlib
 import os
-import shutil
 import socket
 import subprocess
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +19,13 @@ from typing import Final, assert_never
 
 from firmware_tools.errors import LineError, ProgramError
 from firmware_tools.faults import SOUND, Faults, FlashDeath, StateDeath
+from firmware_tools.machine import FLASH, Machine, Supply
 from firmware_tools.pseudo_terminal import PseudoTerminal
 from firmware_tools.relay import Relay, WireThread
 from firmware_tools.wire import Cut, CutKind, Direction, Traffic, Wire
 
 __all__ = ["Bench", "VirtualBoard"]
 
-_FLASH: Final = "flash.bin"
 _LOG: Final = "program.log"
 _TRACE: Final = "trace.jsonl"
 
@@ -35,8 +35,8 @@ class Bench:
     """What the slots of one line share while it runs."""
 
     directory: Path
-    command: Sequence[str]
-    """The device program, and the arguments that all boards have in common."""
+    machine: Machine
+    """What the boards are made of."""
     trace: bool
     wires: WireThread
     starter: Executor
@@ -70,6 +70,7 @@ class VirtualBoard:
         self._watch = -1
         self._relay: Relay | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
         self.deaths = 0
         """How often it died of its faults."""
         self._faults = SOUND
@@ -152,13 +153,17 @@ class VirtualBoard:
             self.power_off()
             terminal.discard_requests()
             death = self._to_die.pop(0) if self._to_die else None
-            if relay is None:
-                process = self._process = self._start(terminal.master, death)
-            else:
-                ours, devices = socket.socketpair()
-                with devices:
+            with contextlib.ExitStack() as theirs:
+                uart = terminal.master
+                if relay is not None:
+                    ours, devices = socket.socketpair()
+                    uart = theirs.enter_context(devices).fileno()
                     self._bench.wires.call(lambda: relay.connect(ours))
-                    process = self._process = self._start(devices.fileno(), death)
+                control = None
+                if self._bench.machine.has_control:
+                    self._control, far = socket.socketpair()
+                    control = theirs.enter_context(far).fileno()
+                process = self._process = self._start(uart, control, death)
             if death is not None:
                 self._watch_death(process)
 
@@ -166,17 +171,42 @@ class VirtualBoard:
         """Cut the board's power: its process is killed. The port stays, and is silent."""
         with self._lock:
             process, self._process = self._process, None
+            control, self._control = self._control, None
             self._bench.wires.call(self._forget_death)
+            if control is not None:
+                if process is not None and process.poll() is None:
+                    self._bench.machine.halt(control)
+                control.close()
             if process is not None:
                 process.kill()
                 process.wait()
             if (relay := self._relay) is not None:
                 self._bench.wires.call(lambda: relay.connect(None))
 
+    def reset(self) -> None:
+        """Press the reset button; where a machine has none, cut the power for a moment. Without power nothing happens.
+
+        Raises:
+            LineError: the board is unplugged, or does not answer.
+            ProgramError: the device program can't be started.
+        """
+        with self._lock:
+            self._plugged_terminal()
+            if not self.running:
+                return
+            if self._control is not None:
+                self._bench.machine.reset(self._control)
+                return
+            self.power_off()
+            self.power_on()
+
     def kill(self) -> None:
-        """End the device process and wait for nothing; ``power_off`` and ``unplug`` do the rest."""
+        """End the device process and wait for nothing; ``power_off`` and ``unplug`` do the rest.
+
+        A board that has to be halted first is left to them.
+        """
         process = self._process
-        if process is not None:
+        if process is not None and self._control is None:
             process.kill()
 
     def plug(self) -> None:
@@ -191,8 +221,9 @@ class VirtualBoard:
             terminal = self._terminal = PseudoTerminal(self.port)
             wires = self._bench.wires
             self._watch = wires.call(lambda: wires.openers.watch(terminal.slave_path, terminal.unlock))
-            if self.wire is not None:
-                relay = self._relay = Relay(wires, terminal, self._watch, self.wire, self._cut)
+            wire = Wire() if self.wire is None and self._bench.machine.needs_socket else self.wire
+            if wire is not None:
+                relay = self._relay = Relay(wires, terminal, self._watch, wire, self._cut)
                 wires.call(relay.open)
             self.power_on()
             terminal.publish()
@@ -247,14 +278,14 @@ class VirtualBoard:
             LineError: the original has no flash yet: it was never powered.
             ProgramError: the device program can't be started.
         """
-        source = original.storage / _FLASH
+        source = original.storage / FLASH
         if not source.exists():
             raise LineError(f"{original.slot} has no flash yet: power it first", code="line.no_flash")
         with self._lock:
             was_plugged = self.plugged
             self.unplug()
             self.storage.mkdir(mode=0o700, exist_ok=True)
-            shutil.copyfile(source, self.storage / _FLASH)
+            self._bench.machine.copy_flash(source, self.storage / FLASH)
             self.faults = Faults(hardware_id=original.hardware_id if hardware_id else None)
             if was_plugged:
                 self.plug()
@@ -287,16 +318,19 @@ class VirtualBoard:
             )
         return self._terminal
 
-    def _start(self, uart: int, death: FlashDeath | StateDeath | None) -> "subprocess.Popen[bytes]":
+    def _start(
+        self, uart: int, control: int | None, death: FlashDeath | StateDeath | None
+    ) -> "subprocess.Popen[bytes]":
         self.storage.mkdir(mode=0o700, exist_ok=True)
-        command = [
-            *self._bench.command,
-            *("--storage", str(self.storage)),
-            *("--hardware-id", self._faults.hardware_id or self.hardware_id),
-            *("--fd", str(uart)),
-            *(() if death is None else death.arguments),
-            *(("--trace", str(self.trace)) if self._bench.trace else ()),
-        ]
+        supply = Supply(
+            storage=self.storage,
+            hardware_id=self._faults.hardware_id or self.hardware_id,
+            uart=uart,
+            control=control,
+            death=death,
+            trace=self.trace if self._bench.trace else None,
+        )
+        command = self._bench.machine.command(supply)
 
         def start() -> "subprocess.Popen[bytes]":
             with self.log.open("ab") as log:
@@ -305,7 +339,7 @@ class VirtualBoard:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    pass_fds=(uart, self._bench.lock),
+                    pass_fds=(uart, self._bench.lock, *(() if control is None else (control,))),
                     process_group=0,  # a Ctrl-C is meant for the station, not for its boards
                 )
 

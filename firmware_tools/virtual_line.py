@@ -33,13 +33,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from firmware_tools.emulated_board import Ast1030Machine
 from firmware_tools.errors import LineDirectoryError, LineError
+from firmware_tools.machine import LinuxMachine, Machine, read_image_key
 from firmware_tools.personas import DEFAULT_PERSONA, PERSONAS
 from firmware_tools.relay import WireThread
 from firmware_tools.virtual_board import Bench, VirtualBoard
 from firmware_tools.wire import Cut, Wire
 
-__all__ = ["VirtualBoard", "VirtualLine"]
+__all__ = ["DEFAULT_MACHINE", "MACHINES", "VirtualBoard", "VirtualLine"]
+
+DEFAULT_MACHINE: Final = "linux"
+MACHINES: Final = (DEFAULT_MACHINE, "ast1030")
+"""What boards may be made of: a Linux process, or a microcontroller in QEMU (``emulated_board.py``)."""
 
 _BOARD_NAME: Final = re.compile(r"(?!slot\d*$|shipped$|build$|line\.)[0-9A-Za-z_:-][0-9A-Za-z._:-]{0,63}")
 """A hardware id of the provisioning group that can be the name of a folder beside our own files."""
@@ -64,6 +70,8 @@ class VirtualLine:
         persona: str = DEFAULT_PERSONA,
         wire: Wire | Mapping[str, Wire] | None = None,
         seed: int | None = None,
+        machine: str = DEFAULT_MACHINE,
+        image_key: Path | None = None,
         arguments: Sequence[str] = (),
         trace: bool = False,
         on_cut: Callable[[VirtualBoard, Cut], None] = lambda _board, _cut: None,
@@ -71,7 +79,8 @@ class VirtualLine:
         """Describe the line; nothing is started yet.
 
         Args:
-            program: the device, as ``firmware_tools.build.build_device`` makes it.
+            program: the device, as ``firmware_tools.build.build_device`` makes it; of an emulated machine the
+                bootloader, as ``build_firmware`` makes it.
             directory: of the line; made if missing.
             boards: how many slots, or the hardware ids of the boards in them. With a number, boards that the folder
                 knows come back, and new ones fill the slots that are left.
@@ -79,21 +88,26 @@ class VirtualLine:
             persona: what the boards are and which language they speak, a name of ``firmware_tools.personas``.
             wire: between each port and its board, or for some slots only, by their names (``slot1`` and so on).
             seed: of the hardware ids of new boards; None: random.
-            arguments: more arguments for the program.
+            machine: what the boards are made of, a name of ``MACHINES``.
+            image_key: public key (PEM, P-256) that images have to be signed with. Boards have a bootloader then: a
+                blank one waits in serial recovery for an image. An emulated board always has one.
+            arguments: more arguments for the program; not for an emulated board.
             trace: let each device write its ``VirtualBoard.trace``.
             on_cut: called, in a thread of the line, after the cut of a wire was carried out; must not close the line.
 
         Raises:
-            LineError: a hardware id can't be used, or stands twice; or there is no such persona.
+            LineError: a hardware id can't be used, or stands twice; there is no such persona or machine, or the
+                machine can't have what is asked of it.
+            ToolMissing: the machine's emulator is not installed.
         """
         self.directory: Final = directory.absolute()
         self.boards: list[VirtualBoard] = []
         """One a slot, in order, once the line is started."""
-        self._command = [str(program.absolute()), "--die-with-parent", "--model", model, *arguments]
         if persona not in PERSONAS:
             raise LineError(f"there is no persona {persona!r}; there are {', '.join(PERSONAS)}", code="line.persona")
-        if persona != DEFAULT_PERSONA:
-            self._command += ["--persona", persona]
+        self._machine = _build_machine(
+            machine, program, model, image_key, trace=trace, persona=persona, arguments=arguments
+        )
         self._wanted = boards
         self._wire = wire
         self._trace = trace
@@ -144,7 +158,7 @@ class VirtualLine:
             cutter = stack.enter_context(ThreadPoolExecutor(1, "virtual-line-cuts"))
             bench = Bench(
                 directory=self.directory,
-                command=self._command,
+                machine=self._machine,
                 trace=self._trace,
                 wires=wires,
                 starter=stack.enter_context(ThreadPoolExecutor(1, "virtual-line-starter")),
@@ -212,6 +226,30 @@ class VirtualLine:
                 time.sleep(0.01)
             else:
                 return
+
+
+def _build_machine(  # noqa: PLR0913 - the line's own knobs, handed through
+    name: str,
+    program: Path,
+    model: str,
+    image_key: Path | None,
+    *,
+    trace: bool,
+    persona: str,
+    arguments: Sequence[str],
+) -> Machine:
+    if name not in MACHINES:
+        raise LineError(f"there is no machine {name!r}; there are {', '.join(MACHINES)}", code="line.machine")
+    key = None if image_key is None else read_image_key(image_key)
+    if name == DEFAULT_MACHINE:
+        bootloader = () if image_key is None else ("--bootloader", "--image-key", str(image_key.absolute()))
+        language = () if persona == DEFAULT_PERSONA else ("--persona", persona)
+        return LinuxMachine(program, "--model", model, *language, *bootloader, *arguments)
+    if key is None:
+        raise LineError("an emulated board runs signed images only: give an image key", code="line.image_key")
+    if trace or arguments or persona != DEFAULT_PERSONA:
+        raise LineError("an emulated board has no traces, personas or arguments", code="line.machine")
+    return Ast1030Machine(program, model=model, image_key=key)
 
 
 class _Roster:

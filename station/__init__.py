@@ -8,7 +8,7 @@ Open first, by what you look for:
 - ``config/``: ``station.toml``. ``checks/``: ``station check`` and ``station doctor``.
 - ``cli/``: the command line. ``events.py``: what the line tells whoever watches.
 - ``testing/``: a scripted board, for people who write drivers.
-- ``signing.py``: opens the HSM tokens. ``errors.py``: what can go wrong.
+- ``firmware.py``: keys that sign firmware. ``signing.py``: opens the HSM tokens. ``errors.py``: what can go wrong.
 
 This package knows ``hsm`` and ``firmware_tools``; neither knows it.
 """

@@ -48,6 +48,8 @@ class SlotChanged:
     """For the engineer."""
     at: float = 0.0
     """Monotonic seconds (``time.monotonic``)."""
+    percent: int | None = None
+    """How far a long step is, 0 to 100; None where nobody can say, and for every beginning of a step."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from cryptography.exceptions import InvalidSignature
 from hsm import HsmError, Profile, TokenUri
 from hsm.module import module_path
 from hsm.pin import PinKind
-from station.checks import crls, orders
+from station.checks import crls, firmware, orders
 from station.checks.findings import Finding, fail, ok, warn
 from station.config import Config, SlotConfig, load, problems
 from station.config.certificates import ROOT_STAYS, is_root
@@ -48,6 +48,7 @@ def examine(path: Path) -> Iterator[Finding]:
     yield from _certificates(config)
     yield from _profile(config)
     yield from orders.examine(config)
+    yield from firmware.examine(config)
     yield _ledger(config)
     yield from _folders(config)
     yield from crls.examine(config)

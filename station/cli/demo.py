@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -18,6 +18,10 @@ from station.config import BAUD_RATES, MAX_REHEARSAL_BOARDS
 from station.config.folder import CONFIGURATION
 from station.line.demo import prepare_demo
 from station.manifest import ManifestReader, UnitState
+
+BOARDS: Final = 8
+EMULATED_BOARDS: Final = 4
+"""Each takes a good part of a core while it boots, makes its key and signs."""
 
 
 class _Speed(click.IntRange):
@@ -38,14 +42,25 @@ class _Speed(click.IntRange):
         "station demo",
         "station demo --boards 16 --baud 921600 --dir /tmp/demo",
         "station demo --persona nrf91 --dir modems",
+        "station demo --emulated",
     ],
 )
 @click.option(
     "--boards",
     type=click.IntRange(1, MAX_REHEARSAL_BOARDS),
-    default=8,
-    show_default=True,
-    help="How many virtual boards.",
+    help="How many virtual boards.  [default: 8; 4 emulated ones]",
+)
+@click.option(
+    "--flash",
+    "machine",
+    flag_value="linux",
+    help="Boards come blank, with a bootloader: make, sign and pack firmware, and flash it first.",
+)
+@click.option(
+    "--emulated",
+    "machine",
+    flag_value="ast1030",
+    help="Boards come blank, and are microcontrollers in QEMU, down to UART, flash and random numbers.",
 )
 @click.option(
     "--baud",
@@ -65,16 +80,26 @@ class _Speed(click.IntRange):
     help="What the boards are: modems, boards with a shell (docs/drivers.md).",
 )
 @json_option("Write one JSON object a line: each change of a slot, and a summary at the end.")
-def demo(*, boards: int, baud: int, directory: str, persona: str, as_json: bool) -> None:
+def demo(  # noqa: PLR0913 - one argument an option
+    *, boards: int | None, machine: str | None, baud: int, directory: str, persona: str, as_json: bool
+) -> None:
     """Rehearse with virtual boards.
 
     Everything but the plastic is real: each board is a process of the compiled reference firmware on a tty of its own,
     the issuing key lives in a SoftHSM token, the manifest is what 'station run' writes. The CA says REHEARSAL in its
     name. Run it again, and it is the next day: boards that passed have been shipped, and blank ones stand in their
     slots; a board that was half done, because the demo was killed, goes on. Exit 1 if a board failed.
+
+    With --flash or --emulated the firmware is real too: release key and image key are made in a SoftHSM token, the
+    image is built and signed, the bundle is packed and signed, and the order names it. One folder holds one kind of
+    boards.
     """
+    if machine and persona != DEFAULT_PERSONA:
+        raise click.UsageError(f"boards '{persona}' come flashed; leave out --persona, or --flash and --emulated")
+    if boards is None:
+        boards = EMULATED_BOARDS if machine == "ast1030" else BOARDS
     say = partial(click.secho, dim=True, err=True)
-    config = prepare_demo(Path(directory), boards=boards, baud=baud or None, say=say, persona=persona)
+    config = prepare_demo(Path(directory), boards=boards, baud=baud or None, machine=machine, persona=persona, say=say)
     summary = serve(config, once=True, as_json=as_json)
     if not as_json:
         manifest = Path(directory) / "manifest.db"

@@ -92,6 +92,7 @@ def key(*, token: str, out: str) -> None:
 @click.option("--mac", metavar="FIRST-LAST", help="MAC addresses (EUI-48), one a number.")
 @click.option("--firmware-version", help="Firmware that the boards have to run.")
 @click.option("--firmware-sha256", help="Its SHA-256.")
+@click.option("--bundle-sha256", help="Digest of the firmware bundle that boards get ('station firmware show').")
 @click.option("--from", "begin", help="Begin of its time, UTC.  [default: now]")
 @click.option("--until", help="End of its time, UTC: 2027-10-01.")
 @click.option("--out", type=click.Path(dir_okay=False), help="File to write; left out: NAME.order.json.")

@@ -19,7 +19,9 @@ def fields_of(found: Order) -> list[tuple[str, str]]:
     ]
     said = json.loads(write_order(found))
     more = [
-        (name.replace("_", " "), str(said[name])) for name in ("firmware_version", "firmware_sha256") if name in said
+        (name.replace("_", " "), str(said[name]))
+        for name in ("firmware_version", "firmware_sha256", "bundle_sha256")
+        if name in said
     ]
     if "mac" in said:
         more.append(("MAC addresses", f"{said['mac']['first']} to {said['mac']['last']}"))

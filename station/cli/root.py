@@ -43,6 +43,7 @@ SUMMARIES: Final = {
     "driver": "Try and check the languages of boards.",
     "check": "Check station.toml and what it names.",
     "order": "Make, sign and import production orders.",
+    "firmware": "Sign images, and make firmware bundles.",
     "doctor": "Examine token, keys, clock, disk and ports.",
     "run": "Provision each board that is plugged in.",
     "demo": "Rehearse with virtual boards.",

@@ -14,7 +14,8 @@ from station.cli.view import view_for
 from station.config import Config, load
 from station.errors import LinkError
 from station.events import Summary
-from station.line.daemon import run_station, slots_of
+from station.line.daemon import run_station
+from station.line.rehearsal import slots_of
 
 
 @command("run", examples=["station run", "station run --once --json --config line-1/station.toml"])
@@ -25,8 +26,13 @@ from station.line.daemon import run_station, slots_of
     help="Serve the board in each slot once, then end; exit 1 if one failed, or if there was none.",
 )
 @click.option("--order", "order_name", metavar="NAME", help="Run this imported order in place of that of [order].")
+@click.option(
+    "--dry-run-locks",
+    is_flag=True,
+    help="Close nothing: write down what would be closed. No board passes.",
+)
 @json_option("Write one JSON object a line: each change of a slot, and a summary at the end.")
-def run(config_path: str, *, once: bool, order_name: str | None, as_json: bool) -> None:
+def run(config_path: str, *, once: bool, order_name: str | None, dry_run_locks: bool, as_json: bool) -> None:
     """Provision each board that is plugged in.
 
     Works until it is told to stop. The first ctrl-C (or SIGTERM, or the end of its terminal) lets the boards that are
@@ -36,6 +42,8 @@ def run(config_path: str, *, once: bool, order_name: str | None, as_json: bool) 
     config = load(Path(config_path))
     if order_name is not None:
         config = replace(config, order=replace(config.order, name=order_name))
+    if dry_run_locks:
+        config = replace(config, product=replace(config.product, dry_run_locks=True))
     summary = serve(config, once=once, as_json=as_json)
     if once and not summary.boards:
         raise LinkError(

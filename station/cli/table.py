@@ -225,7 +225,7 @@ def _cells(row: _Row, now: float) -> tuple[Text, ...]:
         Text(event.slot),
         Text(f"{symbol} {event.state.value}", style=style),
         Text(event.product_serial or event.hardware_id),
-        Text(event.step),
+        Text(event.step if event.percent is None else f"{event.step} {event.percent} %"),
         Text(in_step),
         Text(f"{end - row.unit_began:.1f}" if is_timed else ""),
     )

@@ -137,7 +137,7 @@ def resume(  # noqa: PLR0913 (one option each)
     """
     # the line itself is heavy, and the other commands of this group do without it
     from station.cli.run import serve  # noqa: PLC0415
-    from station.line.daemon import slots_of  # noqa: PLC0415
+    from station.line.rehearsal import slots_of  # noqa: PLC0415
 
     config = load(Path(config_path))
     slots = slots_of(config)

@@ -78,6 +78,8 @@ class LineLog(_Log):
             code = f" [{event.code}]" if event.code else ""
             self._write(f"{self._now():%H:%M:%S}  {event.subject}: {event.sentence}{code}")
             return
+        if event.percent is not None:
+            return  # a log has a line for each step, not for each percent
         board = event.product_serial or event.hardware_id
         parts = [f"{self._now():%H:%M:%S}", f"slot {event.slot}", event.state.value, event.step, board]
         end = f": {event.sentence}" if event.sentence else ""
@@ -122,6 +124,7 @@ class JsonLog(_Log):
                     "sentence": event.sentence,
                     "code": event.code,
                     "detail": event.detail,
+                    **({} if event.percent is None else {"percent": event.percent}),
                 }
             )
         )

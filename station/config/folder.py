@@ -10,6 +10,8 @@
 
 import itertools
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from string import Template
@@ -60,6 +62,25 @@ boards = {boards}
 _ACCEPTS: Final = "accepts = {}    # in place of reading back, in place of a signature: docs/drivers.md\n"
 
 
+_FIRMWARE: Final = """\
+{off}firmware = {bundle}   # boards are flashed with it ('station firmware --help'); without it they come flashed
+{off}release_key = {release_key}    # who signed it
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class RehearsalFirmware:
+    """Firmware for virtual boards; paths are relative to the folder of the line."""
+
+    bundle: Path
+    release_key: Path
+    image_key: Path
+    digest: bytes
+    """Of the bundle; 32 bytes."""
+    machine: str
+    """What the boards are made of."""
+
+
 def make_line(  # noqa: PLR0913 (what a line is, each with its default)
     directory: Path,
     *,
@@ -68,6 +89,7 @@ def make_line(  # noqa: PLR0913 (what a line is, each with its default)
     order: str = ORDER,
     quantity: int = QUANTITY,
     boards: int | None = None,
+    firmware: Callable[[SoftHsm], RehearsalFirmware] | None = None,
     persona: str = DEFAULT_PERSONA,
 ) -> Path:
     """Make the folder of a line. Nothing that is there is overwritten.
@@ -79,6 +101,7 @@ def make_line(  # noqa: PLR0913 (what a line is, each with its default)
         order: name of the production order that the line will run.
         quantity: units in it; with a CA, such an order is signed and imported.
         boards: how many virtual boards fill the slots; None for slots at the ports that are plugged in now.
+        firmware: makes what virtual boards are flashed with, with keys in the tokens; None: they come flashed.
         persona: what virtual boards are; order and product are for such boards.
 
     Returns:
@@ -94,6 +117,7 @@ def make_line(  # noqa: PLR0913 (what a line is, each with its default)
         raise ConfigError(f"{path} is there already; edit it, or name another folder")
     directory.mkdir(parents=True, exist_ok=True)
     tokens = make_ca(directory, ca_name) if ca_name else None
+    made = None if tokens is None or firmware is None else firmware(tokens)
     if tokens is not None:
         rehearsal_order(
             directory,
@@ -104,14 +128,16 @@ def make_line(  # noqa: PLR0913 (what a line is, each with its default)
             key=directory / OEM_KEY,
             station_key=directory / "ca" / LEDGER_FILE,
             environment=tokens.environment,
+            bundle_sha256=None if made is None else made.digest,
             product=PERSONA_PRODUCTS[persona].model,
         )
     text = configuration(
         name=name or directory.absolute().name or "station",
         tokens=tokens,
         order=order,
-        slots=_rehearsal(boards, persona) if boards else _present_slots(),
+        slots=_rehearsal(boards, persona, made) if boards else _present_slots(),
         product=PERSONA_PRODUCTS[persona],
+        firmware=made,
     )
     with path.open("x", encoding="utf-8") as file:
         file.write(text)
@@ -137,12 +163,13 @@ def make_ca(directory: Path, name: str) -> SoftHsm:
     return tokens
 
 
-def configuration(
+def configuration(  # noqa: PLR0913 - what a line is, by name
     *,
     name: str,
     slots: str,
     tokens: SoftHsm | None = None,
     order: str = ORDER,
+    firmware: RehearsalFirmware | None = None,
     product: VirtualProduct = PERSONA_PRODUCTS[DEFAULT_PERSONA],
 ) -> str:
     """Return the text of a station.toml, with comments.
@@ -152,6 +179,7 @@ def configuration(
         slots: the sections at the end.
         tokens: in the folder ``tokens`` beside the file; None for a token that is yet to be named.
         order: name of the production order.
+        firmware: what boards are flashed with; None: a comment says how it is named.
         product: what boards have to be.
     """
     template = Template((resources.files("station.config") / CONFIGURATION).read_text(encoding="utf-8"))
@@ -164,12 +192,12 @@ def configuration(
         locks=json.dumps(product.locks),
         accepts=_ACCEPTS.format(json.dumps(product.accepts)) if product.accepts else "",
         slots=slots,
+        firmware=_FIRMWARE.format(
+            off="" if firmware else "# ",
+            bundle=_quoted(str(firmware.bundle) if firmware else "sensor.bundle"),
+            release_key=_quoted(str(firmware.release_key) if firmware else "release.pem"),
+        ),
     )
-
-
-def _rehearsal(boards: int, persona: str) -> str:
-    line = "" if persona == DEFAULT_PERSONA else f'persona = "{persona}"\n'
-    return _REHEARSAL.format(boards=boards, persona=line)
 
 
 def stanza(port: PortEvent, *, name: str) -> str:
@@ -177,6 +205,14 @@ def stanza(port: PortEvent, *, name: str) -> str:
     place = f'usb = "{port.usb}"' if port.usb else f'port = "{port.device}"'
     what = " ".join(filter(None, (product_name(port), f"now {port.device}" if port.usb else "")))
     return f'[[slot]]\nname = "{name}"\n{place}{f"    # {what}" if what else ""}\nbaud = 115200\n'
+
+
+def _rehearsal(boards: int, persona: str, firmware: RehearsalFirmware | None) -> str:
+    line = "" if persona == DEFAULT_PERSONA else f'persona = "{persona}"\n'
+    text = _REHEARSAL.format(boards=boards, persona=line)
+    if firmware is None:
+        return text
+    return f"{text}machine = {_quoted(firmware.machine)}\nimage_key = {_quoted(str(firmware.image_key))}\n"
 
 
 def _present_slots() -> str:

@@ -15,6 +15,8 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from firmware_tools.personas import DEFAULT_PERSONA
+from firmware_tools.smp_framing import Framing
+from firmware_tools.virtual_line import DEFAULT_MACHINE, MACHINES
 from station.config.ca import CaSection, read_ca
 from station.config.crl import CrlSection, read_crl_section
 from station.config.issuers import IssuerSection, read_issuer
@@ -106,6 +108,12 @@ class SlotConfig:
     """A name of ``station.config.languages``, or the absolute path of a driver file."""
     fixture: bool = False
     """The port stays when the board leaves, so the board itself is asked whether it is still there."""
+    framing: Framing = Framing.BASE64
+    """How SMP messages go over the wire."""
+    flash_baud: int | None = None
+    """Bits a second that a loader in ROM is asked to go to; None: what its flasher takes by itself."""
+    probe: str | None = None
+    """Serial number of the debug probe that flashes this slot, for bundles of the kind ``probe``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +127,10 @@ class RehearsalSection:
     """Speed of the wires to them, bits a second; None: as fast as the machine can."""
     persona: str = DEFAULT_PERSONA
     """What they are: a name of ``firmware_tools.personas``."""
+    machine: str = DEFAULT_MACHINE
+    """What they are made of: a name of ``firmware_tools.virtual_line.MACHINES``."""
+    image_key: Path | None = None
+    """Public key (PEM) of the images that they run: they have a bootloader then, and come blank."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +204,9 @@ def _read(document: Document, path: Path) -> Config:
         station=_station(top.section("station", example="id = 1"), folder),
         ca=ca,
         order=_order(top.section("order", example='name = "WO-1001" and trusted = ["oem.pem"]'), folder),
-        product=read_product(top.section("product", example='model = "…" and locks = ["debug", "credentials"]')),
+        product=read_product(
+            top.section("product", example='model = "…" and locks = ["debug", "credentials"]'), folder
+        ),
         slots=tuple(_slot(section, folder) for section in top.sections("slot")),
         rehearsal=_rehearsal(top.table("rehearsal"), folder) if top.has("rehearsal") else None,
         crl=read_crl_section(top.table("crl"), folder) if top.has("crl") else None,
@@ -256,10 +270,6 @@ def _slot(section: Section, folder: Path) -> SlotConfig:
         section.complain("usb", f"'{usb}' is not a USB path; write it as 'station slots list' does, like \"1-1.2:1.0\"")
     if port and (fault := _port_fault(port)):
         section.complain("port", fault)
-    baud = section.integer("baud", 1, max(BAUD_RATES), default=115200)
-    if baud and baud not in BAUD_RATES:
-        close = difflib.get_close_matches(str(baud), map(str, BAUD_RATES), n=1, cutoff=0)
-        section.complain("baud", f"{baud} is not a baud rate in use; did you mean {close[0]}?")
     driver = section.text("driver", DEFAULT_DRIVER, limit=4096)
     if driver.endswith(DRIVER_FILE):
         driver = str(folder / driver)
@@ -269,12 +279,32 @@ def _slot(section: Section, folder: Path) -> SlotConfig:
         name=section.text("name", example='"1"', limit=16),
         port=(port if "://" in port else str(folder / port)) if port else None,
         usb=usb or None,
-        baud=baud,
+        baud=_baud(section, "baud", 115200),
         driver=driver,
         fixture=section.flag("fixture", default=False),
+        framing=_framing(section),
+        flash_baud=_baud(section, "flash_baud", 0) or None,
+        probe=section.text("probe", "", limit=64) or None,
     )
     section.close()
     return value
+
+
+def _baud(section: Section, key: str, default: int) -> int:
+    baud = section.integer(key, 1, max(BAUD_RATES), default=default)
+    if baud and baud not in BAUD_RATES:
+        close = difflib.get_close_matches(str(baud), map(str, BAUD_RATES), n=1, cutoff=0)
+        section.complain(key, f"{baud} is not a baud rate in use; did you mean {close[0]}?")
+    return baud
+
+
+def _framing(section: Section) -> Framing:
+    known = [framing.value for framing in Framing]
+    name = section.text("framing", Framing.BASE64.value)
+    if name not in known:
+        section.complain("framing", f"unknown framing '{name}'; {nearest(name, known)}")
+        return Framing.BASE64
+    return Framing(name)
 
 
 def _port_fault(port: str) -> str | None:
@@ -295,7 +325,7 @@ def _refuse_twins(sections: Iterable[Section], slots: tuple[SlotConfig, ...]) ->
     """Complain about slots that share a name or a port."""
     seen: dict[tuple[str, str], Section] = {}
     for section, slot in zip(sections, slots, strict=True):
-        for key, value in (("name", slot.name), ("port", slot.port), ("usb", slot.usb)):
+        for key, value in (("name", slot.name), ("port", slot.port), ("usb", slot.usb), ("probe", slot.probe)):
             first = seen.setdefault((key, value), section) if value else section
             if first is not section:
                 section.complain(
@@ -307,11 +337,19 @@ def _rehearsal(section: Section, folder: Path) -> RehearsalSection:
     persona = section.text("persona", DEFAULT_PERSONA)
     if persona and persona not in PERSONA_DRIVERS:
         section.complain("persona", f"unknown persona '{persona}'; {nearest(persona, list(PERSONA_DRIVERS))}")
+    machine = section.text("machine", DEFAULT_MACHINE)
+    if machine and machine not in MACHINES:
+        section.complain("machine", f"unknown machine '{machine}'; {nearest(machine, MACHINES)}")
+    image_key = section.text("image_key", "", limit=4096)
+    if machine != DEFAULT_MACHINE and not image_key:
+        section.complain("machine", f"a board of '{machine}' runs signed images only; add image_key = \"image.pem\"")
     value = RehearsalSection(
         boards=section.integer("boards", 1, MAX_REHEARSAL_BOARDS, default=8),
         directory=folder / section.text("directory", "boards", limit=4096),
         baud=section.integer("baud", min(BAUD_RATES), max(BAUD_RATES), default=0) or None,
         persona=persona,
+        machine=machine,
+        image_key=folder / image_key if image_key else None,
     )
     section.close()
     return value

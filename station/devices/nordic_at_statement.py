@@ -34,7 +34,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from station.devices import strict_cbor
+from firmware_tools import strict_cbor
 from station.errors import DeviceError, Garbled
 
 TEXT: Final = r"[0-9A-Za-z_-]{16,6000}\.[0-9A-Za-z_-]{16,1000}"

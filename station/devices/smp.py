@@ -36,9 +36,10 @@ from smpclient.generics import SMPRequest, TEr1, TEr2, TRep
 from smpclient.requests.os_management import EchoWrite, MCUMgrParametersRead, ResetWrite
 
 from firmware_tools import provisioning_group as group
+from firmware_tools.smp_framing import MESSAGE_LIMIT, Framing
 from station.devices import Capability, Identity, Locks
 from station.devices.smp_answer import malformed, parse
-from station.devices.smp_wire import MESSAGE_LIMIT, SmpTransport
+from station.devices.smp_wire import SmpTransport
 from station.errors import DeviceError, Garbled, NoAnswer, UnitRefused
 from station.ports.link import Link
 
@@ -91,9 +92,9 @@ class SmpDriver:
         | Capability.OBSERVE_LOCK
     )
 
-    def __init__(self, link: Link, *, timeouts: Timeouts | None = None) -> None:
+    def __init__(self, link: Link, *, timeouts: Timeouts | None = None, framing: Framing = Framing.BASE64) -> None:
         """Drive the board at the other end of an open link; the caller closes it."""
-        self.transport = SmpTransport(link)
+        self.transport = SmpTransport(link, framing)
         self._timeouts = timeouts or Timeouts()
         # Not from 0: after a restart of the station the board may still answer the last request of the run before.
         self._sequence = secrets.randbelow(256)

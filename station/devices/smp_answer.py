@@ -14,8 +14,8 @@ from smp.header import Header
 from smpclient.generics import SMPRequest, TEr1, TEr2, TRep
 
 from firmware_tools import provisioning_group as group
+from firmware_tools import strict_cbor
 from firmware_tools.provisioning_group import ProvisioningError
-from station.devices import strict_cbor
 from station.errors import DeviceError, Garbled
 
 CBOR_DEPTH: Final = 4

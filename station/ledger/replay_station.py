@@ -1,4 +1,4 @@
-"""Rows of the station against its events: orders, serials of the desk, versions, checkpoints, exports and lists.
+"""Rows of the station against its events: orders, serials of the desk, versions, checkpoints, firmware, exports, lists.
 
 These events belong to no unit. The pass over the chain hands them on in their order, so nothing is read twice.
 """
@@ -25,6 +25,7 @@ _RESUME: Final = ("id", "order_id", "taken", "burned", "reason", "actor", "os_us
 _REFUSAL: Final = ("product_serial", "code", "reason", "at")
 _DESK: Final = ("product_serial", "order_id", "spki_sha256", "mac", "at")
 _VERSION: Final = ("id", "version", "schema", "since")
+_FIRMWARE: Final = ("id", "product", "version", "rank", "bundle_sha256", "reason", "at")
 _CHECKPOINT: Final = ("id", "tree_size", "root", "reason", "signing_tries", "changed_at")
 
 _MIGRATIONS: Final = (
@@ -60,6 +61,7 @@ class StationJournal:
         self._migrations = ""
         self._checkpoint: tuple[Any, ...] | None = None
         self._checkpoints = 0
+        self._firmware = 0
         self._handing = HandingJournal(reader, report)
 
     def event(self, number: int, at: bytes, slot: bytes, step: bytes, facts: bytes) -> None:
@@ -80,6 +82,7 @@ class StationJournal:
         self._flush_checkpoint()
         self._count("checkpoint", self._checkpoints)
         self._count("station_version", self._versions)
+        self._count("firmware", self._firmware)
         self._count("desk_serial", sum(self._desk.values()))
         self._count("desk_refusal", self._refusals)
         self._count("order_resume", self._resumes)
@@ -175,6 +178,17 @@ class StationJournal:
         found = None if row is None else (row[0], _text(row[1]), row[2], _text(row[3]))
         self._compare("station_version", said["id"], _VERSION, expected, found)
 
+    def _firmware_event(self, said: Facts, at: str) -> None:
+        self._firmware += 1
+        expected = (
+            *(int(said["firmware"]), said["product"], said["version"], said["rank"]),
+            *(bytes.fromhex(said["bundle_sha256"]), said["reason"], at),
+        )
+        sql = "SELECT id, product, version, rank, bundle_sha256, reason, at FROM firmware WHERE id = ?"
+        row = next(self._reader.rows(sql, expected[0]), None)
+        found = None if row is None else (row[0], *map(_text, row[1:4]), row[4], *map(_text, row[5:]))
+        self._compare("firmware", said["firmware"], _FIRMWARE, expected, found)
+
     def _checkpoint_event(self, said: Facts, at: str) -> None:
         values = (int(said["checkpoint"]), int(said["tree_size"]), bytes.fromhex(said["root"]), said["reason"])
         if self._checkpoint is not None and self._checkpoint[0] != values[0]:
@@ -211,6 +225,7 @@ _STEPS: Final[Mapping[bytes, Callable[[StationJournal, Facts, str], None]]] = {
     b"desk-refused": StationJournal._desk_refused_event,
     b"version": StationJournal._version_event,
     b"checkpoint": StationJournal._checkpoint_event,
+    b"firmware": StationJournal._firmware_event,
 }
 
 

@@ -17,19 +17,15 @@ import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from time import monotonic
 
-from firmware_tools.build import build_device
-from firmware_tools.virtual_line import VirtualLine
-from firmware_tools.wire import Wire
 from hsm import Authority, HsmError, Issuers, Profile
 from station.checks.findings import Level
 from station.checks.preflight import WORTHLESS, is_worthless, validity
-from station.config import Config, RehearsalSection, SlotConfig
+from station.config import Config
 from station.config.certificates import load_certificate, load_issuer
-from station.config.languages import PERSONA_DRIVERS
 from station.errors import ConfigError, LinkError, StationError
 from station.events import Notice, SlotChanged, SlotState, Summary, Watch, ignore
 from station.key_holders import KeyHolders
@@ -40,6 +36,7 @@ from station.line.control import Answer, Request, answering, life_request, text_
 from station.line.crl_schedule import CrlSchedule
 from station.line.ledger_schedule import LedgerSchedule
 from station.line.quarantine import End, Health, Scope, Verdict, judge
+from station.line.rehearsal import slots_of, virtual_line
 from station.line.sd_notify import notify, watchdog_interval
 from station.line.slot_worker import SlotWorker
 from station.line.workshop import Workshop
@@ -49,6 +46,7 @@ from station.ordering import open_book, product_under, settle
 from station.ports.hotplug import Hotplug, PortEvent, PortEventKind, hotplug_for
 from station.ports.slots import SlotMap
 from station.ports.transcript_folder import TranscriptFolder
+from station.product_firmware import firmware_under, read_bundle
 from station.signing import opened_issuers
 
 LOG = logging.getLogger(__name__)
@@ -82,10 +80,12 @@ async def run_line(
     async with AsyncExitStack() as stack:
         shop = await stack.enter_async_context(opened(config))
         if config.rehearsal is not None:
-            await stack.enter_async_context(_virtual_line(config.rehearsal, config.product.model))
+            await stack.enter_async_context(virtual_line(config.rehearsal, config.product.model))
         gc.freeze()  # what start-up made stays: the collector need not look at it again, board after board
         line = _Line(config, shop, watch, on_stop)
         await stack.enter_async_context(answering(config.station.manifest, line.answer))
+        if (firmware := shop.firmware) is not None:  # last of all: a line that can't start must not rule the older out
+            await shop.manifest.take_up(firmware.release, firmware.rollback_reason)
         with _signals(line):
             return await line.run(hotplug_for(line.slots), once=once)
 
@@ -105,6 +105,7 @@ async def opened(config: Config) -> AsyncIterator[Workshop]:
         if finding.level is Level.FAIL:  # or each board would fail, one by one
             raise ConfigError(f"{name}: {finding.text}; {finding.advice}", code="config.issuer_not_valid")
     profile = Profile.load(config.ca.profile)
+    firmware = await asyncio.to_thread(read_bundle, config.product)
     with (
         closing(Manifest.open(config.station.manifest)) as manifest,
         closing(KeyHolders.of_the_ca(config.ca.journal)) as ca_holder,
@@ -112,10 +113,13 @@ async def opened(config: Config) -> AsyncIterator[Workshop]:
         orders = open_book(config)
         order = orders.check_begins(config.order.name)
         product = product_under(order.order, config, profile)
+        firmware = firmware_under(order.order, firmware)
         async with opened_issuers(config) as issuers:
             ledger = await asyncio.to_thread(checked_ledger, config, manifest, issuers)
             signer = issuers.issuers[0].authority.key.signer
             await asyncio.to_thread(settle, config, signer, orders, order, manifest.identity)
+            if firmware is not None:
+                product = replace(product, locks=firmware.plan.locks)
             yield Workshop(
                 manifest=manifest,
                 authority=issuers.issuers[0].authority,
@@ -126,6 +130,7 @@ async def opened(config: Config) -> AsyncIterator[Workshop]:
                 issuers=issuers,
                 orders=orders,
                 ledger=ledger,
+                firmware=firmware,
                 ca_holder=ca_holder,
             )
 
@@ -144,27 +149,6 @@ def checked_ledger(config: Config, manifest: Manifest, issuers: Issuers) -> Ledg
     ledger = open_ledger(config.ledger.key, manifest, signer)
     ledger.check()
     return ledger
-
-
-@asynccontextmanager
-async def _virtual_line(rehearsal: RehearsalSection, model: str) -> AsyncIterator[None]:
-    program = await asyncio.to_thread(build_device, rehearsal.directory / "build")
-    wire = None if rehearsal.baud is None else Wire(baud=rehearsal.baud)
-    async with VirtualLine(
-        program, rehearsal.directory, rehearsal.boards, model=model, wire=wire, persona=rehearsal.persona
-    ):
-        yield
-
-
-def slots_of(config: Config) -> tuple[SlotConfig, ...]:
-    """Return the slots of a configuration; in a rehearsal without any, each virtual board has one."""
-    if config.slots or config.rehearsal is None:
-        return config.slots
-    directory, driver = config.rehearsal.directory, PERSONA_DRIVERS[config.rehearsal.persona]
-    return tuple(
-        SlotConfig(name=str(number), port=str(directory / f"slot{number}"), usb=None, baud=115200, driver=driver)
-        for number in range(1, config.rehearsal.boards + 1)
-    )
 
 
 def pace_of(config: Config) -> int | None:

@@ -10,12 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from firmware_tools.build import build_device
 from firmware_tools.personas import DEFAULT_PERSONA
 from firmware_tools.virtual_line import VirtualLine
+from softhsm import SoftHsm
 from station.config import Config, load
-from station.config.folder import CONFIGURATION, OEM_KEY, make_line
+from station.config.folder import CONFIGURATION, OEM_KEY, RehearsalFirmware, make_line
 from station.errors import ConfigError
+from station.line.rehearsal import described, program_of
 from station.manifest import ManifestReader, UnitState
 from station.orders.rehearsal import ORDER_SUFFIX
 
@@ -28,14 +29,20 @@ QUANTITY: Final = 1_000_000
 """Units in the order: more demos than anybody runs."""
 
 BEGUN: Final = {
-    *("tokens", "ca", OEM_KEY, f"{ORDER}{ORDER_SUFFIX}", f".{ORDER}{ORDER_SUFFIX}.new"),
+    *("tokens", "ca", "firmware", "boards", OEM_KEY, f"{ORDER}{ORDER_SUFFIX}", f".{ORDER}{ORDER_SUFFIX}.new"),
     *("manifest.db", "manifest.db.lock", "manifest.db.new", "manifest.db-wal", "manifest.db-shm"),
 }
 """What a demo leaves that was killed while it made its folder; the next one goes on from there."""
 
 
-def prepare_demo(
-    directory: Path, *, boards: int, baud: int | None, say: Callable[[str], None], persona: str = DEFAULT_PERSONA
+def prepare_demo(  # noqa: PLR0913 - what a demo is made of, by name
+    directory: Path,
+    *,
+    boards: int,
+    baud: int | None,
+    say: Callable[[str], None],
+    machine: str | None = None,
+    persona: str = DEFAULT_PERSONA,
 ) -> Config:
     """Make the demo's folder, or find it made, and put blank boards where finished ones stood.
 
@@ -43,6 +50,8 @@ def prepare_demo(
         directory: the demo's folder; made if missing.
         boards: how many virtual boards, all at once.
         baud: speed of the wires, in bits a second; None for as fast as the machine can.
+        machine: what blank boards are made of, which are flashed first (``firmware_tools.virtual_line.MACHINES``);
+            None: boards that come flashed.
         say: told what is done, where it takes more than a moment.
         persona: what they are (``firmware_tools.personas``).
 
@@ -65,11 +74,15 @@ def prepare_demo(
             order=ORDER,
             quantity=QUANTITY,
             boards=boards,
+            firmware=None if machine is None else _firmware(directory, machine, say),
             persona=persona,
         )
     config = load(path)
     if config.rehearsal is None or config.order.name != ORDER:
         raise ConfigError(f"{directory} is a line, but not a demo; name another folder with --dir")
+    made_of = None if config.rehearsal.image_key is None else config.rehearsal.machine
+    if made_of != machine:
+        raise ConfigError(f"{directory} is a demo with other boards; name another folder with --dir")
     if config.rehearsal.persona != persona:
         raise ConfigError(
             f"{directory} is a demo with boards '{config.rehearsal.persona}', not '{persona}'; name another folder with"
@@ -77,12 +90,18 @@ def prepare_demo(
         )
     rehearsal = replace(config.rehearsal, boards=boards, baud=baud)
     say(f"building the reference device in {rehearsal.directory / 'build'}, unless it is there")
-    program = build_device(rehearsal.directory / "build")
+    program = program_of(rehearsal)
     if config.station.manifest.exists():
-        _ship_finished(
-            config.station.manifest, VirtualLine(program, rehearsal.directory, boards, persona=rehearsal.persona)
-        )
+        _ship_finished(config.station.manifest, described(rehearsal, program, config.product.model))
     return replace(config, rehearsal=rehearsal)
+
+
+def _firmware(directory: Path, machine: str, say: Callable[[str], None]) -> Callable[[SoftHsm], RehearsalFirmware]:
+    """Return what makes the firmware of the demo, once there are tokens."""
+    from station.line.demo_firmware import make_firmware  # noqa: PLC0415  # most demos need none
+
+    build = directory / "boards" / "build"
+    return lambda tokens: make_firmware(directory, tokens, machine=machine, build=build, say=say)
 
 
 def _ship_finished(manifest: Path, boards: VirtualLine) -> None:

@@ -5,8 +5,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
+from firmware_tools.smp_framing import Framing
 from station.config import ProductSection
-from station.config.languages import DRIVER_FILE, installed_drivers, known_drivers
+from station.config.languages import DEFAULT_DRIVER, DRIVER_FILE, installed_drivers, known_drivers
 from station.config.section import nearest
 from station.devices import Driver
 from station.devices.described import DescribedDriver
@@ -30,15 +31,18 @@ DRIVERS: Final[Mapping[str, Maker]] = MappingProxyType(
 """Makers of drivers, by the names of ``station.config.languages.DRIVERS``."""
 
 
-def driver_maker(name: str) -> Maker:
+def driver_maker(name: str, framing: Framing = Framing.BASE64) -> Maker:
     """Return the maker of a language. A driver file is read now, once, and not again for each board.
 
     Args:
         name: as the configuration has it: a name, or the path of a driver file.
+        framing: how SMP goes over the wire of the slot.
 
     Raises:
         ConfigError: the file can't be used, the package's driver can't be imported, or there is no such driver.
     """
+    if name == DEFAULT_DRIVER and framing is not Framing.BASE64:
+        return lambda link, _product: SmpDriver(link, framing=framing)
     if name in DRIVERS:
         return DRIVERS[name]
     if name.endswith(DRIVER_FILE):

@@ -4,11 +4,12 @@ Nothing here touches a port, a token or a disk, so each rule can be tested in a 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from hashlib import sha256
 from typing import Final
 
+from firmware_tools.flashers import Payload
 from hsm import HsmError, Recovery
 from station.config.product import ACCEPTABLE, NOTHING
 from station.devices import Capability, DeviceState, Driver, Identity, Locks
@@ -52,6 +53,14 @@ PASS = Step("pass", "Writing the record", deadline=60.0, party=Party.MANIFEST)
 STEPS = (IDENTIFY, KEY, ISSUE, INSTALL, READ_BACK, PROVE, LOCK, PASS)
 """The way of one unit, in order. Key generation of RSA on a small part may take most of a minute, hence ``KEY``."""
 
+ASK = Step("look", "Looking what is on the board", deadline=6.0)
+FLASH = Step("flash", "Writing the firmware", deadline=240.0, tries=2)
+FUSES = Step("chip locks", "Locking the chip for good", deadline=120.0)
+"""What a line does besides that flashes boards: the first two before ``IDENTIFY``, the last one after ``LOCK``."""
+
+FIRST_WORD = 2.5
+"""Seconds in which an application that boots says who it is; then its loader is asked. A blank board costs them."""
+
 BEGIN = Step("begin", "Looking the board up", deadline=60.0, party=Party.MANIFEST)
 RECORD_FAILURE = Step("failure", "Writing the failure", deadline=10.0, party=Party.MANIFEST)
 """What the manifest does outside of the way; not shown as a step."""
@@ -79,6 +88,19 @@ HSM_WAITS = 20
 """How often one unit waits for a token that falls asleep at its certificate; then it fails, and can be resumed."""
 
 
+_BITS_PER_BYTE: Final = 10
+_SLOWNESS: Final = 4
+"""Times as long as its bytes need on the wire, in Base64 and answered one by one, may a flash take."""
+
+_FLASH_AGAIN: Final = frozenset({"flash.tool_failed", "flash.tool_hangs", "flash.verify"})
+"""What may have been a bad moment. Silence is not among them: a flasher has asked often enough before it says so."""
+
+
+def flash_step(size: int, baud: int) -> Step:
+    """Return the step that writes ``size`` bytes over a wire of ``baud`` bits a second."""
+    return replace(FLASH, deadline=FLASH.deadline + _SLOWNESS * size * _BITS_PER_BYTE / baud)
+
+
 class Way(Enum):
     """What to do with a board that has just said who it is."""
 
@@ -93,6 +115,8 @@ def may_retry(error: Exception) -> bool:
 
     A bad moment on the wire may pass. A board that is gone, or that answered no, will not change its mind.
     """
+    if isinstance(error, DeviceError):
+        return error.code in _FLASH_AGAIN
     return isinstance(error, LinkError) and not isinstance(error, Unplugged)
 
 
@@ -217,6 +241,32 @@ def check_product(identity: Identity, *, model: str, version: str | None, digest
             expected=digest,
             got=identity.firmware_sha256,
         )
+
+
+def is_flashed(identity: Identity, payload: Payload) -> bool:
+    """Tell whether a board reports the firmware of a bundle: by the image where one is known, else by its version."""
+    if payload.running is not None:
+        return identity.firmware_sha256 == payload.running
+    return identity.firmware_version == payload.version
+
+
+def check_flashed(identity: Identity, payload: Payload) -> None:
+    """Refuse a board that reports other firmware than was written.
+
+    Raises:
+        DeviceError: ``device.firmware_differs``.
+    """
+    if is_flashed(identity, payload):
+        return
+    told = payload.running is not None
+    raise DeviceError(
+        f"the board runs {identity.firmware_version!r} ({identity.firmware_sha256.hex()}) after firmware "
+        f"{payload.version!r} ({payload.running.hex() if payload.running else 'any image'}) was written",
+        code="device.firmware_differs",
+        operator="The board does not run what was written. Put it in again; if it fails twice, into the red bin.",
+        expected=payload.running if told else payload.version,
+        got=identity.firmware_sha256 if told else identity.firmware_version,
+    )
 
 
 def choose_way(identity: Identity, *, passed: bool, certificate: bytes | None) -> Way:

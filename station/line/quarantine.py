@@ -76,14 +76,22 @@ _ALARMS: Final = frozenset(
     }
 )
 _UNITS: Final = frozenset(
-    {"manifest.duplicate_hardware", "manifest.issuances_limit", "manifest.unit_scrapped", "manifest.unit_returned"}
+    {
+        *(
+            "manifest.duplicate_hardware",
+            "manifest.issuances_limit",
+            "manifest.unit_scrapped",
+            "manifest.unit_returned",
+        ),
+        *("flash.wrong_chip", "flash.downgrade", "flash.bootloader_too_old"),
+    }
 )
-_NOBODYS: Final = ("unit.stopped", "slot.", "order.", "manifest.order_")
+_NOBODYS: Final = ("unit.stopped", "unit.dry_run", "slot.", "order.", "manifest.order_")
 _STATIONS: Final = (
     *("hsm.", "pin.", "token.", "module.", "key.", "signer.", "issuer.", "issuance.", "profile.", "lint.", "field."),
-    *("audit.", "journal.", "manifest.", "ledger.", "station.", "uri."),
+    *("audit.", "journal.", "manifest.", "ledger.", "station.", "uri.", "flash.tool_missing", "flash.no_probe"),
 )
-_WIRE: Final = ("link.", "step.")
+_WIRE: Final = ("link.", "step.", "flash.no_answer")
 _GONE: Final = "link.unplugged"
 
 

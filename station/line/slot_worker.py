@@ -23,15 +23,16 @@ import logging
 from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from time import monotonic
 
 from station.config import SlotConfig
-from station.devices import Driver
 from station.errors import LinkError, StationError, UnitRefused, Unplugged
 from station.events import SlotChanged, SlotState, Watch
 from station.line import policy
 from station.line.drivers import driver_maker
 from station.line.quarantine import Verdict
+from station.line.seat import COME_BACK, Seat
 from station.line.unit import UnitRun
 from station.line.workshop import Workshop
 from station.ports.link import OPEN_HANGS, Link, open_link
@@ -76,7 +77,8 @@ class SlotWorker:
             ConfigError: the slot's driver can't be used.
         """
         self.slot = slot
-        self._make_driver = driver_maker(slot.driver)
+        maker = driver_maker(slot.driver, slot.framing)
+        self._make_driver = lambda link: maker(link, shop.product)
         self.ends: Counter[SlotState] = Counter()
         """How many boards of this slot ended how."""
         self.began: float | None = None
@@ -166,31 +168,33 @@ class SlotWorker:
                 continue
             if link is None:
                 continue
+            seat = Seat(self.slot, link, self._make_driver, partial(self._open_again, tape), tape.upload)
             try:
-                await self._serve(link, tape, once=once)
+                await self._serve(seat, tape, once=once)
             finally:
-                link.close()
+                seat.close()
             if once:
                 return
             if not self._is_stopped:
                 self._tell(SlotState.EMPTY)
 
-    async def _serve(self, link: Link, tape: SlotTape, *, once: bool) -> None:
-        """Run units on an open link until the board has gone; more than one where the adapter stays."""
+    async def _serve(self, seat: Seat, tape: SlotTape, *, once: bool) -> None:
+        """Run units on an open port until the board has gone; more than one where the adapter stays."""
         while True:
-            driver = self._make_driver(link, self._shop.product)
-            end = await self._run_unit(driver)
+            end = await self._run_unit(seat)
             if once or self._is_stopped:
                 return
             if end.code == Unplugged.code:
                 await self._event_follows()
                 return
+            with suppress(LinkError):  # a flasher that was stopped left it closed
+                await seat.open_again()
             try:
                 if self.slot.fixture:
                     tape.rest()
-                    await self._board_swapped(driver, end)
+                    await self._board_swapped(seat, end)
                 else:
-                    await self._board_leaves(link)
+                    await self._board_leaves(seat)
                     return
             except Unplugged:
                 return
@@ -198,8 +202,8 @@ class SlotWorker:
                 return
             tape.next_unit()
 
-    async def _run_unit(self, driver: Driver) -> SlotChanged:
-        run = UnitRun(self._shop, driver, self.slot.name, self._watch, admit=self._admit)
+    async def _run_unit(self, seat: Seat) -> SlotChanged:
+        run = UnitRun(self._shop, seat.driver, self.slot.name, self._watch, admit=self._admit, seat=seat)
         try:
             end = await run.run()
         except asyncio.CancelledError:
@@ -254,6 +258,26 @@ class SlotWorker:
                     await self._moved.wait()
         return None
 
+    async def _open_again(self, tape: SlotTape) -> Link:
+        """Open the port of the board at work once more; see ``Seat``."""
+        try:
+            async with asyncio.timeout(COME_BACK):
+                while True:
+                    self._moved.clear()
+                    device, self._served = self._device, self._arrivals
+                    try:
+                        if device is not None:
+                            tape.next_unit()  # the closed link ended the transcript
+                            return await open_link(device, self.slot.baud, transcript=tape)
+                    except LinkError as error:
+                        if error.code == OPEN_HANGS:
+                            raise
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(0.1):
+                            await self._moved.wait()
+        except TimeoutError:
+            raise Unplugged(f"the port of slot {self.slot.name} did not come back in {COME_BACK:g} s") from None
+
     async def _next_port(self) -> str | None:
         """Wait for a port, or for a stop; None when draining, or nothing where it stopped without a port."""
         while self._device is None and not self._draining and not self._is_stopped:
@@ -282,10 +306,10 @@ class SlotWorker:
         if not self._draining:
             self._tell(SlotState.EMPTY)
 
-    async def _board_leaves(self, link: Link) -> None:
+    async def _board_leaves(self, seat: Seat) -> None:
         """Wait until the port is gone, by its event or by the end of the line, whichever comes first."""
         leaving = asyncio.ensure_future(self._port_leaves())
-        hanging_up = asyncio.ensure_future(_drain(link))
+        hanging_up = asyncio.ensure_future(seat.hangs_up())
         try:
             await asyncio.wait((leaving, hanging_up), return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -305,7 +329,7 @@ class SlotWorker:
             async with asyncio.timeout(REOPEN):
                 await self._port_leaves()
 
-    async def _board_swapped(self, driver: Driver, end: SlotChanged) -> None:
+    async def _board_swapped(self, seat: Seat, end: SlotChanged) -> None:
         """Wait in a fixture until another board answers, or the same one again after a silence.
 
         Raises:
@@ -314,7 +338,7 @@ class SlotWorker:
         hardware_id = end.hardware_id
         is_failed = end.state is SlotState.FAILED
         # one that never answered is as good as gone: its first word begins a unit
-        gone = is_failed and not hardware_id and end.code.startswith(("link.", "step."))
+        gone = is_failed and not hardware_id and end.code.startswith(("link.", "step.", "flash.no_answer"))
         changed = False
         heard = monotonic()
         while not self._draining and not self._is_stopped:
@@ -326,7 +350,7 @@ class SlotWorker:
                 raise Unplugged(f"the adapter of slot {self.slot.name} is gone")
             try:
                 async with asyncio.timeout(SILENCE):
-                    identity = await driver.identify()
+                    identity = await seat.driver.identify()
             except Unplugged:
                 raise
             except (TimeoutError, LinkError):
@@ -334,7 +358,9 @@ class SlotWorker:
                     self._tell(SlotState.EMPTY)
                 gone = True
                 continue
-            except StationError:  # it answers, and not as it should
+            except StationError:  # it answers, and not as it should: a blank board, where boards are flashed
+                if gone and self._shop.firmware is not None:
+                    return
                 heard = monotonic()
                 continue
             gap, heard = monotonic() - heard, monotonic()
@@ -369,15 +395,6 @@ class SlotWorker:
         return self._tell(SlotState.FAILED, sentence=error.operator, code=error.code, detail=str(error))
 
     def _tell(self, state: SlotState, *, sentence: str = "", code: str = "", detail: str = "") -> SlotChanged:
-        changed = SlotChanged(
-            slot=self.slot.name, state=state, sentence=sentence, code=code, detail=detail, at=monotonic()
-        )
+        changed = SlotChanged(self.slot.name, state, sentence=sentence, code=code, detail=detail, at=monotonic())
         self._watch(changed)
         return changed
-
-
-async def _drain(link: Link) -> None:
-    """Read and forget what the board says until the line is gone."""
-    with suppress(LinkError):
-        while True:
-            await link.read()

@@ -2,13 +2,15 @@
 
 ::
 
+   [flash]
+       │
     identify ─ known and done? ── read back ── prove ── locks seen ──────────► DONE BEFORE (nothing is written)
        │
       key ── CSR checked ── issue: reserve ─ sign ─ record ── install ── read back ── prove ── lock ── pass
 
-The steps, with their deadlines and retry rules, stand in ``policy.py``. Each may be cut off at any moment, by a
-deadline, an unplugged cable or a power cut, and begun again by another run on another day: what has been reached stands
-in the manifest and on the board, never only in here (invariant I5).
+The steps, with their deadlines and retry rules, stand in ``policy.py``; how a board is flashed, in ``flashing.py``.
+Each may be cut off at any moment, by a deadline, an unplugged cable or a power cut, and begun again by another run on
+another day: what has been reached stands in the manifest and on the board, never only in here (invariant I5).
 
 Two borders are kept by types. Only ``Manifest.record`` and ``Manifest.recorded`` make a ``RecordedCertificate``, and
 only that is ever handed to a board (I1). Only ``Authority.draft`` and ``Authority.redraft`` make a ``LintedTbs``, and
@@ -16,35 +18,47 @@ only that is ever signed.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from hashlib import sha256
 from time import monotonic
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 from hsm import Authority, Csr, HsmError
 from station.devices import Attesting, Capability, Driver, Identity, Locks
 from station.errors import DeviceError, StationError
 from station.events import SlotChanged, SlotState, Watch
 from station.line import policy
+from station.line.chip_locks import lock_chip
 from station.line.evidence import Evidence
+from station.line.flashing import Flashing
 from station.line.issuing import UnitIssuance
-from station.line.policy import Party, Step, Way
+from station.line.policy import Way
+from station.line.seat import Seat
+from station.line.stepping import Stepping
+from station.line.unit_data import UnitData
 from station.line.workshop import Workshop
+from station.locking import LockPlan, said
 from station.manifest import Proof, RecordedCertificate, UnitRecord, UnitState
-
-T = TypeVar("T")
+from station.product_firmware import ProductFirmware
 
 Explained: TypeAlias = StationError | HsmError
 """Errors that carry a code, a sentence for the operator and facts."""
 
 
-class UnitRun:
+class UnitRun(Stepping):
     """One attempt to bring one board to its end."""
 
-    def __init__(
-        self, workshop: Workshop, driver: Driver, slot: str, watch: Watch, *, admit: Callable[[], None] = lambda: None
+    def __init__(  # noqa: PLR0913 - what takes part
+        self,
+        workshop: Workshop,
+        driver: Driver,
+        slot: str,
+        watch: Watch,
+        *,
+        admit: Callable[[], None] = lambda: None,
+        seat: Seat | None = None,
     ) -> None:
         """Prepare a run.
 
@@ -54,21 +68,23 @@ class UnitRun:
             slot: name of the slot.
             watch: told of each step and of the end.
             admit: asked before a board that was never seen gets anything; raises ``UnitRefused`` to stop it.
+            seat: where the board sits, for a line that flashes boards or locks chips.
         """
+        super().__init__(workshop.manifest, slot, watch)
         self._shop = workshop
         self._driver = driver
         self._evidence = Evidence(driver, workshop.issuer_of)
-        self._slot = slot
-        self._watch = watch
         self._admit = admit
-        self._step = policy.IDENTIFY
-        self._party = Party.BOARD
         self._began = monotonic()
-        self.hardware_id = ""
-        self.product_serial = ""
-        self._unit: UnitRecord | None = None
         self._seen = 0.0
         """When the board last showed which one it is (monotonic seconds)."""
+        self._seat = seat
+        self._is_done = False
+        """Whether the board, when it came, was one that is finished: it is not flashed."""
+        self._came_as = ""
+        """Hardware id of the board, when it came, if that is one of a finished unit, or of one with a certificate."""
+        self._flashed: Mapping[str, object] = {}
+        """What was flashed, until there is a unit to write it down for."""
         self._disturbances = 0
         """What the driver had counted when the board last said which one it is."""
 
@@ -98,8 +114,11 @@ class UnitRun:
     async def _go(self) -> SlotChanged:
         shop = self._shop
         policy.check_driver(self._driver, shop.product.locks, shop.product.accepts)
+        if shop.firmware is not None and self._seat is not None:
+            await self._bring(Flashing(shop.firmware, self._seat, self._tell_percent))
         identity = await self._do(policy.IDENTIFY, self._identify)
         unit = self._unit = await self._in_time(policy.BEGIN, lambda: self._begin(identity))
+        self._note_flash()
         if unit.attempts == 1:
             self._admit()
         self.product_serial = unit.product_serial or ""
@@ -119,26 +138,88 @@ class UnitRun:
             identity = replace(identity, leaf_sha256=None)
         certificate = await self._certified(unit, csr, installed=identity.leaf_sha256 is not None)
         self.product_serial = certificate.product_serial
+        if shop.firmware is not None and shop.firmware.bundle.unit_files and self._seat is not None:
+            await self._write_unit_data(shop.firmware, self._seat, certificate.der)
         held = await self._install(certificate.der, identity)
         proof = await self._do(policy.PROVE, lambda: self._prove(held))
         if stands_in := self._evidence.stands_in():
             self._note("stands in", **stands_in)
+        if shop.product.dry_run_locks:
+            return await self._would_lock(shop.plan)
         locks = await self._do(policy.LOCK, lambda: self._lock(held))
+        if shop.plan.chip:
+            await self._do(policy.FUSES, lambda: self._lock_chip(held))
         seconds = monotonic() - self._began
         await self._do(policy.PASS, lambda: shop.manifest.passed(unit.id, proof, locks=int(locks), seconds=seconds))
         return self._tell(SlotState.PASSED, sentence=f"{self.product_serial} is done. Take it out.")
 
+    async def _bring(self, flashing: Flashing) -> None:
+        """Let the board run the product's firmware; what a finished unit runs by now is left as it is."""
+        identity = await self._do(policy.ASK, flashing.look)
+        known = None
+        if identity is not None:
+            policy.check_product(identity, model=self._shop.product.model, version=None, digest=None)
+            self._claim(identity)
+            known = await self._in_time(policy.BEGIN, lambda: self._shop.manifest.known(identity.hardware_id))
+            self._is_done = known is not None and known.state not in {UnitState.OPEN, UnitState.FAILED}
+            if known is not None and (self._is_done or known.issuance is not None):
+                self._came_as = identity.hardware_id
+            if self._is_done:
+                return
+        report = None
+        if identity is None or not flashing.is_right(identity, known):
+            report = await self._do(flashing.step, flashing.flash)
+            self._sit_down(flashing.seat)
+        self._flashed = flashing.facts(report, identity)
+
+    async def _write_unit_data(self, firmware: ProductFirmware, seat: Seat, leaf: bytes) -> None:
+        """Write the files that the bundle has for each unit, now that its serial and its certificate are on record."""
+        record = await self._in_time(policy.BEGIN, lambda: self._shop.manifest.known(self.hardware_id))
+        assert record is not None  # noqa: S101 - its certificate was recorded a moment ago
+        issuer = self._shop.issuer_of(leaf)
+        data = UnitData(firmware, seat, self._tell_percent, record, None if issuer is None else issuer.chain[0])
+        report = await self._do(data.step, data.flash)
+        self._note("written", skipped=report.skipped, **data.written())
+        await self._sit_down_again(seat)
+
+    async def _sit_down_again(self, seat: Seat, certificate: bytes | None = None) -> None:
+        """Go on with a board whose port was given up meanwhile, if it is the same board."""
+        self._sit_down(seat)
+        self._seen = 0.0
+        await self._is_same(certificate)
+
+    def _sit_down(self, seat: Seat) -> None:
+        """Speak to the board through the driver that its seat has now."""
+        self._driver = seat.driver
+        self._evidence = Evidence(seat.driver, self._shop.issuer_of)
+
+    def _claim(self, identity: Identity) -> None:
+        if self.hardware_id not in {"", identity.hardware_id}:  # other firmware may name the board otherwise
+            self._shop.claims.release(self.hardware_id, self._slot)
+        self._shop.claims.take(identity.hardware_id, self._slot)
+        self.hardware_id = identity.hardware_id
+
     async def _identify(self) -> Identity:
         identity = await self._driver.identify()
         product = self._shop.product
+        if self._came_as:  # one in a finished one's place would pass with any firmware; one with two names gets two
+            policy.check_same_board(identity, hardware_id=self._came_as)
+        if self._is_done:
+            product = replace(product, firmware_version=None, firmware_sha256=None)
+        self._check_flashed(identity)
         policy.check_product(
             identity, model=product.model, version=product.firmware_version, digest=product.firmware_sha256
         )
-        self._shop.claims.take(identity.hardware_id, self._slot)
-        self.hardware_id = identity.hardware_id
+        self._claim(identity)
         self._seen = monotonic()
         self._disturbances = self._driver.disturbances
         return identity
+
+    def _check_flashed(self, identity: Identity) -> None:
+        """Hold a board that was flashed, or found flashed, to it; one that is finished may run what it wants."""
+        firmware = self._shop.firmware
+        if firmware is not None and self._seat is not None and not self._is_done:
+            policy.check_flashed(identity, firmware.bundle.payload)
 
     async def _known(self, identity: Identity, unit: UnitRecord, recorded: bytes | None) -> Identity:
         """Find out whose certificate a board holds, where it is not the one on record.
@@ -186,6 +267,7 @@ class UnitRun:
         if disturbed or monotonic() - self._seen > policy.SWAP:
             again = self._evidence.compared(await self._driver.identify(), certificate)
             policy.check_same_board(again, hardware_id=self.hardware_id, certificate=certificate)
+            self._check_flashed(again)  # a board that restarted may have gone back to other firmware
             self._seen = monotonic()
             self._disturbances = self._driver.disturbances
 
@@ -255,9 +337,6 @@ class UnitRun:
                 self._note("awake")
                 return
 
-    def _wait_for(self, party: Party) -> None:
-        self._party = party
-
     async def _still_holds(self, unit: UnitRecord, recorded: bytes) -> None:
         """Hold a board that was done before to its claim: anybody can copy a digest, only one board has the key."""
         # The chain behind its leaf is that of the day it passed; the issuer may have been renewed since.
@@ -288,39 +367,34 @@ class UnitRun:
             await self._driver.lock(wanted)
         return await self._observe_locks(held)
 
+    async def _lock_chip(self, held: bytes) -> None:
+        """Close what the chip's tool closes, and see that it was closed on this board."""
+        if (firmware := self._shop.firmware) is None or (seat := self._seat) is None:
+            raise AssertionError(policy.FUSES)  # pragma: no cover - a plan for the chip comes with a bundle
+        self._note("observed", **await lock_chip(firmware, seat))
+        await self._sit_down_again(seat, held)
+
+    async def _would_lock(self, plan: LockPlan) -> SlotChanged:
+        """Say what would be closed now, and end: a board that is open does not pass (I4)."""
+        observed = await self._do(policy.LOCK, self._driver.lock_state) if plan.locks else Locks.NONE
+        closed = said(LockPlan(observed))
+        self._note("would lock", plan=said(plan), closed=closed)
+        return self._tell(
+            SlotState.STOPPED,
+            sentence="Dry run: all is well, and nothing was locked. Take it out.",
+            code="unit.dry_run",
+            detail=f"would lock: {said(plan)}; closed by now: {closed}",
+        )
+
     async def _observe_locks(self, held: bytes) -> Locks:
         observed = await self._driver.lock_state()
         policy.check_locks(self._shop.product.locks, observed)
         await self._is_same(held)
         return observed
 
-    async def _do(self, step: Step, work: Callable[[], Awaitable[T]]) -> T:
-        """Run one step under its deadline and its retry rule."""
-        self._step = step
-        self._tell(SlotState.RUNNING, sentence=step.saying)
-        began = monotonic()
-        for tries_left in reversed(range(step.tries)):
-            try:
-                result = await self._in_time(step, work)
-            except StationError as error:
-                if not (tries_left and policy.may_retry(error)):
-                    raise
-                self._note("retry", code=error.code, reason=error)
-            else:
-                self._note("done", ms=round((monotonic() - began) * 1000))
-                return result
-        raise AssertionError(step)  # pragma: no cover - the loop returns or raises
-
-    async def _in_time(self, step: Step, work: Callable[[], Awaitable[T]]) -> T:
-        """Wait for ``work`` until the step's deadline; what it waits for may change on the way (``_party``)."""
-        self._party = step.party
-        try:
-            async with asyncio.timeout(step.deadline):
-                return await work()
-        except TimeoutError:
-            raise policy.deadline_error(step, self._party) from None
-
     async def _fail(self, error: Explained) -> SlotChanged:
+        with suppress(StationError):
+            self._note_flash()
         if self._unit is None:
             with suppress(StationError):  # a manifest that can't be written may be the very error
                 self._note("failed", **{**error.facts, "code": error.code, "reason": error})
@@ -337,23 +411,10 @@ class UnitRun:
                     self._note("unrecorded", code=second.code, reason=second)
         return self._tell(SlotState.FAILED, sentence=error.operator, code=error.code, detail=str(error))
 
-    def _note(self, kind: str, /, **facts: object) -> None:
-        unit = None if self._unit is None else self._unit.id
-        if self._unit is None and self.hardware_id:
-            facts["hardware_id"] = self.hardware_id
-        self._shop.manifest.event(unit, self._slot, self._step.name, kind, facts)
-
-    def _tell(self, state: SlotState, *, sentence: str, code: str = "", detail: str = "") -> SlotChanged:
-        changed = SlotChanged(
-            slot=self._slot,
-            state=state,
-            step=self._step.name,
-            hardware_id=self.hardware_id,
-            product_serial=self.product_serial,
-            sentence=sentence,
-            code=code,
-            detail=detail,
-            at=monotonic(),
-        )
-        self._watch(changed)
-        return changed
+    def _note_flash(self) -> None:
+        """Write down what was flashed, once."""
+        facts, self._flashed = self._flashed, {}
+        if facts:
+            unit = None if self._unit is None else self._unit.id
+            who = {"hardware_id": self.hardware_id} if unit is None and self.hardware_id else {}
+            self._shop.manifest.event(unit, self._slot, policy.FLASH.name, "flashed", {**who, **facts})

@@ -8,8 +8,10 @@ from hsm import Authority, Issuers, Profile
 from station.config import OrderSection, ProductSection
 from station.errors import UnitRefused
 from station.ledger.ledger import Ledger
+from station.locking import LockPlan
 from station.manifest import Manifest
 from station.orders import OrderBook, OrderWarrant
+from station.product_firmware import ProductFirmware
 
 
 @dataclass(slots=True)
@@ -60,10 +62,17 @@ class Workshop:
     """The orders of the manifest, verified. None: nothing is signed that needs an order."""
     ledger: Ledger | None = None
     """The manifest's ledger. None: there is no ledger key, and nobody seals the events."""
+    firmware: ProductFirmware | None = None
+    """What boards are flashed with. None: they come flashed."""
     ca_holder: Callable[[bytes], str | None] = lambda _: None
     """Tells which certificate the CA made for a key (SHA-256 of its SubjectPublicKeyInfo) besides those of units."""
     claims: Claims = field(default_factory=Claims)
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+    @property
+    def plan(self) -> LockPlan:
+        """What is closed on a board before it passes."""
+        return LockPlan(self.product.locks) if self.firmware is None else self.firmware.plan
 
     @property
     def signers(self) -> Issuers:

@@ -36,6 +36,7 @@ from station.manifest.errors import (
     RowRefused,
     SerialCollision,
 )
+from station.manifest.firmware import FirmwareRecord, FirmwareRelease
 from station.manifest.life import Act, Holder, LifeAct, LifeRequest
 from station.manifest.manifest import Manifest
 from station.manifest.order_journal import OrderCount, OrderJournal
@@ -71,6 +72,8 @@ __all__ = [
     "DuplicateHardware",
     "DuplicateKey",
     "EventRecord",
+    "FirmwareRecord",
+    "FirmwareRelease",
     "Holder",
     "Intent",
     "IssuanceRecord",

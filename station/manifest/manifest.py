@@ -10,7 +10,8 @@ from cryptography import x509
 
 from hsm.durable import Clock, OpenFile, utc_now
 from station.errors import ManifestError, printable
-from station.manifest import life, operations, order_operations
+from station.manifest import firmware, life, operations, order_operations
+from station.manifest.firmware import FirmwareRelease
 from station.manifest.life import Holder, LifeAct, LifeRequest
 from station.manifest.rows import DraftLike, Intent, OrderTerms, Proof, ProofRecord, RecordedCertificate, UnitRecord
 from station.manifest.schema import MANIFEST
@@ -161,6 +162,18 @@ class Manifest(OpenFile):
                 order=order,
             )
         )
+
+    async def known(self, hardware_id: str) -> UnitRecord | None:
+        """Return the unit with this hardware id as it is, or None; nothing is counted."""
+        return await self._writer.perform(partial(operations.known, hardware_id=hardware_id))
+
+    async def take_up(self, release: FirmwareRelease, reason: str = "") -> bool:
+        """Work by a bundle of firmware from now on; see ``firmware.take_up``.
+
+        Raises:
+            RowRefused: a newer version of the product was here (``manifest.rollback``).
+        """
+        return await self._writer.perform(partial(firmware.take_up, release=release, reason=reason))
 
     async def reserve(  # noqa: PLR0913  # what is taken, by name
         self,

@@ -106,6 +106,14 @@ def begin(  # noqa: PLR0913  # one argument a column, by name
     return unit_of(execute(f"{UNITS_WITH_ISSUANCE} WHERE unit.hardware_id = ?", (hardware_id,)).fetchone())
 
 
+def known(connection: sqlite3.Connection, _at: str, *, hardware_id: str) -> UnitRecord | None:
+    """Return a unit as it is."""
+    found = connection.execute(_OF_HARDWARE, (hardware_id,)).fetchone()
+    if found is None:
+        return None
+    return unit_of(connection.execute(f"{UNITS_WITH_ISSUANCE} WHERE unit.id = ?", (found[0],)).fetchone())
+
+
 def reserve(  # noqa: PLR0913  # what is taken, by name
     connection: sqlite3.Connection,
     at: str,

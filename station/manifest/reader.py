@@ -7,6 +7,8 @@ from types import MappingProxyType
 from typing import Final
 
 from hsm.durable import Reader
+from station.manifest.firmware import COLUMNS as FIRMWARE_COLUMNS
+from station.manifest.firmware import NEWEST, FirmwareRecord, newest_version
 from station.manifest.handing import Lacking
 from station.manifest.identities import searches
 from station.manifest.life import LIFE_ACTS, LifeAct, life_act_of
@@ -85,6 +87,15 @@ class ManifestReader(Reader):
         for _order, state, count in self.rows(_COUNTS):
             counts[UnitState(state)] += count
         return counts
+
+    def firmware(self) -> tuple[FirmwareRecord, ...]:
+        """Return the bundles that the line worked by, oldest first."""
+        rows = self.rows(f"SELECT {FIRMWARE_COLUMNS} FROM firmware ORDER BY id")  # noqa: S608  # our own names
+        return tuple(FirmwareRecord(*row) for row in rows)
+
+    def newest_firmware(self, product: str) -> tuple[str, str] | None:
+        """Return rank and text of the highest version of a product that was here."""
+        return newest_version(next(self.rows(NEWEST, product), None))
 
     def order_names(self) -> tuple[str, ...]:
         """Return the names of the orders, oldest first; unlike ``orders`` it does not look at their units."""

@@ -13,7 +13,7 @@ from sqlite_utils import Database, Migrations
 from hsm.durable import FileKind
 from station.manifest.errors import ERRORS
 
-SCHEMA: Final = 6
+SCHEMA: Final = 7
 """The newest schema this version knows; ``PRAGMA user_version`` of the file says which one it has."""
 
 migrations: Final = Migrations("station.manifest")
@@ -53,6 +53,12 @@ def schema_5(db: Database) -> None:
 def schema_6(db: Database) -> None:
     """Burned numbers, orders that wait for a decision, refusals of the desk, hardware ids in another case."""
     db.executescript(files(__package__).joinpath("schema_6.sql").read_text("utf-8"))
+
+
+@migrations()
+def schema_7(db: Database) -> None:
+    """Which firmware the line worked by."""
+    db.executescript(files(__package__).joinpath("schema_7.sql").read_text("utf-8"))
 
 
 def _migrate(db: Database) -> None:

@@ -10,10 +10,10 @@ The payload is a JSON object (RFC 8259) with exactly these names::
                   "2": {"quantity": 200, "first_number": 306, "scrap_allowance": 0}},
      "not_before": "2026-07-01T00:00:00Z", "not_after": "2026-10-01T00:00:00Z", "created": "2026-06-20T09:30:00Z"}
 
-and, where they apply, ``mac`` (``{"first": "…", "last": "…"}``), ``firmware_version`` and ``firmware_sha256``. Each
-station has a share: its own part of quantity and numbers, so that two stations on one order never give one serial.
-``key_sha256`` (SHA-256 of a SubjectPublicKeyInfo; may be missing) says which key that station's token holds. The
-number of a unit decides its MAC address too: ``first`` belongs to ``first_number``.
+and, where they apply, ``mac`` (``{"first": "…", "last": "…"}``), ``firmware_version``, ``firmware_sha256`` and
+``bundle_sha256``. Each station has a share: its own part of quantity and numbers, so that two stations on one order
+never give one serial. ``key_sha256`` (SHA-256 of a SubjectPublicKeyInfo; may be missing) says which key that station's
+token holds. The number of a unit decides its MAC address too: ``first`` belongs to ``first_number``.
 """
 
 import json
@@ -38,7 +38,8 @@ _NEEDED: Final = (
     *("format", "id", "name", "product", "profile", "profile_sha256", "quantity", "serial_format", "check"),
     *("first_number", "stations", "not_before", "not_after", "created"),
 )
-_OPTIONAL: Final = ("mac", "firmware_version", "firmware_sha256")
+_DIGESTS: Final = ("firmware_sha256", "bundle_sha256")
+_OPTIONAL: Final = ("mac", "firmware_version", *_DIGESTS)
 _SHARE: Final = ("quantity", "first_number", "scrap_allowance")
 _KEY: Final = "key_sha256"
 
@@ -74,8 +75,9 @@ def write_order(order: Order) -> bytes:
         said["mac"] = {"first": mac_text(order.mac.first), "last": mac_text(order.mac.last)}
     if order.firmware_version is not None:
         said["firmware_version"] = order.firmware_version
-    if order.firmware_sha256 is not None:
-        said["firmware_sha256"] = order.firmware_sha256.hex()
+    for name in _DIGESTS:
+        if (digest := getattr(order, name)) is not None:
+            said[name] = digest.hex()
     return json.dumps(said, indent=1).encode()
 
 
@@ -105,9 +107,7 @@ def read_order(payload: bytes) -> Order:
         created=_moment(said.take("created", str)),
         mac=_mac(_Object(said.take("mac", dict), "mac")) if said.has("mac") else None,
         firmware_version=said.take("firmware_version", str) if said.has("firmware_version") else None,
-        firmware_sha256=_digest("firmware_sha256", said.take("firmware_sha256", str))
-        if said.has("firmware_sha256")
-        else None,
+        **{name: _digest(name, said.take(name, str)) for name in _DIGESTS if said.has(name)},
     )
     said.finish((*_NEEDED, *_OPTIONAL))
     check_rules(order)

@@ -44,6 +44,7 @@ def rehearsal_order(  # noqa: PLR0913 - what takes part, by name
     key: Path,
     station_key: Path,
     environment: Mapping[str, str],
+    bundle_sha256: bytes | None = None,
     product: str = PRODUCT,
 ) -> Imported:
     """Make an order, sign it, and import it into ``manifest.db`` of a folder. Blocks.
@@ -57,6 +58,7 @@ def rehearsal_order(  # noqa: PLR0913 - what takes part, by name
         key: file of the public key; made with the key if it is not there.
         station_key: file of a public key in the issuing token, to which the order is bound.
         environment: variables that the module reads.
+        bundle_sha256: digest of the firmware bundle that boards get.
         product: model that the order is for.
 
     Raises:
@@ -78,6 +80,7 @@ def rehearsal_order(  # noqa: PLR0913 - what takes part, by name
             not_before=now,
             not_after=now + _VALID,
             created=now,
+            bundle_sha256=bundle_sha256,
         )
         text, _ = sign_order(jws.Jws.of(write_order(order)).text(), oem, environment=environment)
         replace_file(file, text.encode())

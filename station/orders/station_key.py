@@ -2,15 +2,11 @@
 
 import hashlib
 from pathlib import Path
-from typing import Final
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from station.orders.errors import OrderError
-
-_READ_MOST: Final = 64 * 1024
-_CERTIFICATE: Final = b"-----BEGIN CERTIFICATE-----"
+from station.public_key_file import read_public_key
 
 
 def station_key_sha256(path: Path) -> bytes:
@@ -23,13 +19,7 @@ def station_key_sha256(path: Path) -> bytes:
         OrderError: it can't be read, or holds neither (``order.station_key``).
     """
     try:
-        with path.open("rb") as file:
-            content = file.read(_READ_MOST)
-        key = (
-            x509.load_pem_x509_certificate(content).public_key()
-            if _CERTIFICATE in content
-            else load_pem_public_key(content)
-        )
+        key = read_public_key(path)
     except OSError as error:
         raise OrderError(
             f"{path}: {error.strerror}; give the station's ca/ledger.pem, or its station.toml", code="order.station_key"

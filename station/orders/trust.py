@@ -4,9 +4,8 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import Self
 
-from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -15,8 +14,7 @@ from station.orders import jws
 from station.orders.errors import OrderError
 from station.orders.payload import read_order
 from station.orders.terms import Order
-
-_READ_MOST: Final = 64 * 1024
+from station.public_key_file import read_public_key
 
 
 def key_id(key: ec.EllipticCurvePublicKey) -> str:
@@ -138,12 +136,7 @@ def load_key(path: Path) -> ec.EllipticCurvePublicKey:
         OrderError: it can't be read, or is not on P-256.
     """
     try:
-        with path.open("rb") as file:
-            content = file.read(_READ_MOST)
-        if b"-----BEGIN CERTIFICATE-----" in content:
-            key: object = x509.load_pem_x509_certificate(content).public_key()
-        else:
-            key = serialization.load_pem_public_key(content)
+        key = read_public_key(path)
     except OSError as error:
         raise OrderError(
             f"{path}: {error.strerror}; put the public key of who signs your orders there, or correct [order] trusted",

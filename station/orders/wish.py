@@ -16,6 +16,7 @@
     mac = ""                            # or "02:00:5e:00:00:01-02:00:5e:00:01:ff"
     firmware_version = ""
     firmware_sha256 = ""
+    bundle_sha256 = ""                  # digest of the firmware bundle, as 'station firmware show' prints it
 
     [station_keys]                      # by station id: a public key, or a certificate, whose key that station's token
     1 = "line-1/ca/ledger.pem"          # holds (PEM); a share whose station has none belongs to whoever has its number
@@ -40,7 +41,7 @@ from station.orders.terms import MacRange, Order, Share
 
 KNOWN: Final[Mapping[str, type]] = {
     **dict.fromkeys(("name", "product", "profile", "serial", "check", "from", "until", "mac"), str),
-    **dict.fromkeys(("firmware_version", "firmware_sha256"), str),
+    **dict.fromkeys(("firmware_version", "firmware_sha256", "bundle_sha256"), str),
     "quantity": int,
     "first": int,
     "stations": list,
@@ -120,7 +121,8 @@ def order_of(said: Mapping[str, Any], now: datetime) -> Order:
         first_number=said["first"],
         mac=_macs(said["mac"]) if said["mac"] else None,
         firmware_version=said.get("firmware_version"),
-        firmware_sha256=_digest(said["firmware_sha256"]) if "firmware_sha256" in said else None,
+        firmware_sha256=_digest("firmware_sha256", said),
+        bundle_sha256=_digest("bundle_sha256", said),
     )
     check_rules(order)
     return order
@@ -186,9 +188,12 @@ def _macs(text: str) -> MacRange:
     return MacRange(ends[0], ends[1])
 
 
-def _digest(text: str) -> bytes:
+def _digest(name: str, said: Mapping[str, Any]) -> bytes | None:
+    if name not in said:
+        return None
+    text: str = said[name]
     if len(text) != _DIGITS or not re.fullmatch(r"[0-9A-Fa-f]+", text):
-        raise _wrong("'firmware_sha256' is not a SHA-256; write its 64 hexadecimal digits")
+        raise _wrong(f"{name!r} is not a SHA-256; write its 64 hexadecimal digits")
     return bytes.fromhex(text)
 
 

@@ -85,20 +85,28 @@ class SlotTape:
         """Make a tape that records nothing yet; ``begin`` makes the transcript of each unit."""
         self._begin = begin
         self._now: WireTap = NullTranscript()
+        self.is_upload = False
+        """A file goes to the board: what is sent is left out, since it would fill the transcript; answers stay."""
 
     def next_unit(self) -> None:
         """Begin with the next unit; its transcript takes what the board says when its port is opened, too."""
         self.rest()
         self._now = self._begin()
 
+    def upload(self, begins: bool) -> None:  # noqa: FBT001 - what it says
+        """Take note that an upload begins, or ends."""
+        self.is_upload = begins
+
     def rest(self) -> None:
         """End the unit's transcript."""
+        self.is_upload = False
         self._now.close()
         self._now = NullTranscript()
 
     def sent(self, data: bytes) -> None:
         """Station to board."""
-        self._now.sent(data)
+        if not self.is_upload:
+            self._now.sent(data)
 
     def received(self, data: bytes) -> None:
         """Board to station."""

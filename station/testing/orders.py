@@ -83,6 +83,7 @@ def order_of(  # noqa: PLR0913 - the terms of an order, by name
     not_after: datetime | None = None,
     firmware_version: str | None = None,
     firmware_sha256: bytes | None = None,
+    bundle_sha256: bytes | None = None,
     uid: str | None = None,
 ) -> Order:
     """Return an order; its window holds now, and its one station gets all of it, unless said otherwise."""
@@ -103,6 +104,7 @@ def order_of(  # noqa: PLR0913 - the terms of an order, by name
         mac=mac,
         firmware_version=firmware_version,
         firmware_sha256=firmware_sha256,
+        bundle_sha256=bundle_sha256,
         id=uid or secrets.token_hex(16),
     )
 

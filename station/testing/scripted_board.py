@@ -28,7 +28,7 @@ from firmware_tools.provisioning_group import (
     Locks,
     ProvisioningError,
 )
-from station.devices.smp_wire import LINE_LENGTH, FrameReader
+from firmware_tools.smp_framing import LINE_LENGTH, FrameReader
 from station.ports.transcript import WireTap
 from station.testing.memory_link import MemoryLink
 

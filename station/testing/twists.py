@@ -16,7 +16,8 @@ from typing import Any, Final, TypeAlias
 import cbor2
 from smp import packet
 
-from station.devices.smp_wire import LINE_LENGTH, MESSAGE_LIMIT, TALK_LIMIT
+from firmware_tools.smp_framing import LINE_LENGTH, MESSAGE_LIMIT
+from station.devices.smp_wire import TALK_LIMIT
 from station.testing.scripted_board import frame
 
 Pieces: TypeAlias = Sequence[tuple[float, bytes]]

@@ -4,7 +4,8 @@ A boundary is a step and a side of it: ``reserve: before commit`` is inside the 
 nothing is durable; ``reserve: after commit`` is when it is durable and nobody acted on it. ``sign: before the token``
 is when the signature is counted and the token was not asked; ``sign: after the token`` is when it answered and nobody
 heard. For what the board does, ``before`` and ``after`` stand around the driver's verb: it was not asked, or it did it
-and the station forgot.
+and the station forgot. ``FLASHING`` has those that a line crosses besides which flashes its boards: ``flash: half`` is
+when half of the bytes are on the board.
 
 ``strike`` puts hooks around the station's own methods, in the process that is to be hit. The hooks do nothing else.
 """
@@ -24,6 +25,12 @@ BOUNDARIES: Final = (
     *(f"{name}: {side}" for name in COMMITS for side in ("before commit", "after commit")),
     *(f"sign: {side}" for side in ("before the token", "after the token")),
     *(f"{name}: {side}" for name in VERBS for side in ("before", "after")),
+)
+
+FLASHING: Final = (
+    *(f"take_up: {side}" for side in ("before commit", "after commit")),
+    *(f"{name}: {side}" for name in ("look", "flash") for side in ("before", "after")),
+    "flash: half",
 )
 
 _asking: Final[contextvars.ContextVar[str]] = contextvars.ContextVar("asking", default="")
@@ -57,7 +64,7 @@ def strike(boundary: str, act: Callable[[], None], *, nth: int = 1) -> None:
     """Let ``act`` be called in this process when the boundary is crossed for the nth time.
 
     Args:
-        boundary: one of ``BOUNDARIES``.
+        boundary: one of ``BOUNDARIES`` or ``FLASHING``.
         act: kills the process, or harms what it stands on; called in whatever thread crosses the boundary.
         nth: 1 or more.
 
@@ -66,16 +73,20 @@ def strike(boundary: str, act: Callable[[], None], *, nth: int = 1) -> None:
     """
     from hsm.pkcs11_token import Pkcs11Token  # noqa: PLC0415 - whoever only wants the names needs none of these
     from station.devices.smp import SmpDriver  # noqa: PLC0415
+    from station.line.flashing import Flashing  # noqa: PLC0415
     from station.manifest import Manifest  # noqa: PLC0415
 
-    if boundary not in BOUNDARIES:
+    if boundary not in (*BOUNDARIES, *FLASHING):
         raise ValueError(f"there is no boundary {boundary!r}")
     hit = _Strike(boundary, act, nth)
-    for name in COMMITS:
+    for name in (*COMMITS, "take_up"):
         setattr(Manifest, name, _commit(name, getattr(Manifest, name), hit))
     _wrap_writer(hit)
     for name in VERBS:
         setattr(SmpDriver, name, _verb(name, getattr(SmpDriver, name), hit))
+    for name in ("look", "flash"):
+        setattr(Flashing, name, _verb(name, getattr(Flashing, name), hit))
+    _wrap_progress(Flashing, hit)
     asked = Pkcs11Token.sign
 
     def sign(token: Any, found: Any, request: Any) -> bytes:
@@ -118,6 +129,18 @@ def _wrap_writer(hit: _Strike) -> None:
         return await perform(writer, operated)
 
     Writer.perform = performed  # type: ignore[method-assign]
+
+
+def _wrap_progress(flashing: Any, hit: _Strike) -> None:
+    """Cross ``flash: half`` when the flasher tells of it, whether anybody wants to hear it or not."""
+    told = flashing._progress
+
+    def progress(self: Any, now: Any) -> None:
+        if now.total and now.done * 2 >= now.total:
+            hit.cross("flash: half")
+        told(self, now)
+
+    flashing._progress = progress
 
 
 def _verb(name: str, method: Callable[..., Awaitable[Any]], hit: _Strike) -> Callable[..., Awaitable[Any]]:

@@ -24,7 +24,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from bench.flash import Held, read_flash
+from bench.board_flash import Held, read_flash
 from firmware_tools.provisioning_group import Locks
 from hsm import read_counts
 from hsm.request import KeyName

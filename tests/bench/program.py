@@ -18,11 +18,14 @@ from bench.place import ROOT
 SUMMARIES: Final = {
     "line": "64 virtual boards at once: units a second, memory",
     "wire": "boards behind a paced wire: how near a unit comes to the time its bytes need",
+    "flash": "firmware over SMP: how much of the wire an upload fills, beside smpclient's own",
     "nordic": "virtual modems and Zephyr shells: beside device_credentials_installer of nRF Cloud Utils",
     "issue": "certificates a second with journal, on one core",
     "batch": "station ca sign-batch: certificates a second, beside the token alone and openssl ca",
     "export": "a million units to each cloud: seconds and memory",
     "revocation": "OCSP answers a second, and a list of a million entries",
+    "rom_loaders": "sixteen esptool flashes at once on paced wires, beside one alone",
+    "emulated": "four emulated microcontrollers, from blank flash to PASS",
     "cli": "how long 'station --help' takes",
     "faults": "kills of station, boards and HSM at random moments, and bits turned on the wire: nothing lost",
     "hostile": "a million malformed answers: no crash, no hang, no certificate that must not be",
@@ -46,7 +49,7 @@ _EPILOG: Final = "\n".join(
     [
         "\b",
         "Benchmarks:",
-        *(f"  {name:<10} {summary}" for name, summary in SUMMARIES.items()),
+        *(f"  {name:<11} {summary}" for name, summary in SUMMARIES.items()),
         "",
         "\b",
         "Examples:",

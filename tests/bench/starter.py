@@ -28,6 +28,7 @@ import smpclient  # noqa: E402, F401
 from bench.boundaries import strike  # noqa: E402
 from station.cli import root, run  # noqa: E402, F401 - what a station needs, before there are stations
 from station.devices import smp  # noqa: E402, F401
+from station.line import flashing, slot_worker  # noqa: E402, F401
 from station.ports import hotplug, link  # noqa: E402, F401
 
 PR_SET_PDEATHSIG = 1

@@ -44,6 +44,11 @@ def _build(variant):
     return build_device(BUILD, mbedtls_source=_mbedtls_source(), sanitize=variant == "sanitized")
 
 
+@pytest.fixture(scope="session")
+def mbedtls_source() -> Path:
+    return _mbedtls_source()
+
+
 @pytest.fixture(scope="session", params=["system", "source", "sanitized"])
 def device(request):
     """The program, in each variant."""
@@ -224,6 +229,46 @@ def make_mcuboot_image(version, *, size=200, protected=False) -> tuple[bytes, by
     digest = sha256(header + body + protected_tlvs).digest()
     tlvs = struct.pack("<HHHH", 0x6907, 40, 0x10, 32) + digest
     return header + body + protected_tlvs + tlvs, digest
+
+
+def tlv(kind, value) -> bytes:
+    return struct.pack("<HH", kind, len(value)) + value
+
+
+def key_tlv(key) -> bytes:
+    spki = key.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return tlv(0x01, sha256(spki).digest())
+
+
+def make_signed_image(version, keys, *, body=bytes(200), header_size=32, flags=0, spoil=lambda tlvs: tlvs) -> bytes:
+    """Return an image in MCUboot's form, signed by each key as imgtool does it; ``spoil`` may change its TLVs."""
+    header = struct.pack("<IIHHIIBBHII", 0x96F3B83D, 0, header_size, 0, len(body), flags, *version, 0)
+    signed = header.ljust(header_size, b"\0") + body
+    tlvs = [tlv(0x10, sha256(signed).digest())]
+    for key in keys:
+        signature = key.sign(signed, ec.ECDSA(hashes.SHA256()))
+        tlvs += [key_tlv(key), tlv(0x22, signature.ljust(72, b"\0"))]
+    area = b"".join(spoil(tlvs))
+    return signed + struct.pack("<HH", 0x6907, 4 + len(area)) + area
+
+
+@pytest.fixture(scope="session")
+def image_key() -> ec.EllipticCurvePrivateKey:
+    """What the images of boards with a bootloader are signed with."""
+    return ec.derive_private_key(7, ec.SECP256R1())
+
+
+@pytest.fixture(scope="session")
+def image_key_file(image_key, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("image-key") / "image-key.pem"
+    public = image_key.public_key()
+    path.write_bytes(public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo))
+    return path
+
+
+@pytest.fixture(scope="session")
+def signed_image(image_key) -> Callable[..., bytes]:
+    return lambda version, keys=(image_key,), **wishes: make_signed_image(version, keys, **wishes)
 
 
 @pytest.fixture(scope="session")

@@ -51,7 +51,7 @@ def test_an_echo_comes_back(power_on, device, text):
 
 def test_the_parameters_are_the_buffer(board):
     answer = board.ask(MCUMgrParametersRead())
-    assert (answer.buf_size, answer.buf_count) == (BUFFER, 1)
+    assert (answer.buf_size, answer.buf_count) == (BUFFER, 4)
 
 
 def test_a_message_of_the_whole_buffer_is_taken(board):

@@ -8,7 +8,7 @@ import struct
 import termios
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import pytest
 
@@ -111,6 +111,17 @@ def test_a_sender_that_was_held_back_loses_nothing(ends):
     sender.start()
     assert read(wire.station, 100_000) == bytes(100_000)
     sender.join()
+
+
+def test_a_station_that_was_held_back_is_heard_by_the_next_board(ends):
+    wire = ends(baud=1200).open()
+    os.set_blocking(wire.station, False)
+    while not wire.thread.call(lambda: wire.relay._paused):
+        with suppress(BlockingIOError):
+            os.write(wire.station, bytes(1024))
+    wire.thread.call(lambda: wire.relay.connect(None))
+    device = wire.power()
+    assert read(device.fileno(), 10) == bytes(10)
 
 
 def test_an_idle_wire_asks_for_no_wake_up(ends):

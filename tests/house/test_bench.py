@@ -12,11 +12,14 @@ BENCH = Path(__file__).resolve().parents[1] / "bench"
 FIGURES = {
     "line": {"units a second", "memory of the station at its peak"},
     "wire": {"at 115200: a unit, times the least", "at 921600: a unit, times the least", "share of the wire: Base64"},
+    "flash": {"base64: one board", "raw: slowest of 16 at once", "base64: smpclient, one board"},
     "nordic": {
         "modem: one unit, times faster than the installer",
         "shell: many at once, times faster than one after another",
     },
     "issue": {"certificates a second, 64 units at once", "the token alone, C_Sign in a tight loop"},
+    "rom_loaders": {"one esptool flash alone", "many at once, times one alone"},
+    "emulated": {"at 921600: boards that passed", "at 921600: from blank to PASS"},
     "cli": {"station --help", "python -c pass"},
     "batch": {"openssl ca, one process a certificate", "sign-batch beside it"},
     "revocation": {"answers signed ahead", "its memory at most", "a delta and a shard of one entry beside it"},

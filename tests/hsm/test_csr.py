@@ -2,6 +2,7 @@
 
 import math
 import secrets
+import subprocess
 
 import pytest
 from cryptography import x509
@@ -299,4 +300,5 @@ def test_sound_keys_pass():
 
 def test_prime_modulus_is_seen():
     """Its private exponent is the inverse of 65537 modulo n - 1: anybody's to compute."""
-    assert "is a prime" in str(weakness(prime(lambda: secrets.randbits(2048) | 1 << 2047 | 1)))
+    made = subprocess.run(["openssl", "prime", "-generate", "-bits", "2048"], capture_output=True, check=True)
+    assert "is a prime" in str(weakness(int(made.stdout)))

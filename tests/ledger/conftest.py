@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from firmware_tools.version import Version
 from hsm import KeyKind, Signer, TokenUri
 from hsm.key_store import generate_key
 from hsm.keys import AnyTokenKey
@@ -19,7 +20,7 @@ from softhsm import make_tokens
 from station.ledger.anchor import Anchors
 from station.ledger.ledger import Ledger
 from station.ledger.note import VerifierKey
-from station.manifest import LifeRequest, Manifest, ManifestReader, OrderSeal, handing
+from station.manifest import FirmwareRelease, LifeRequest, Manifest, ManifestReader, OrderSeal, handing
 from station.manifest.life import Act
 from station.manifest.order_operations import suspend_orders
 from station.manifest.schema import MANIFEST
@@ -99,6 +100,8 @@ async def fill(manifest: Manifest) -> None:
     await manifest.perform(partial(suspend_orders, reason="an older copy was accepted"))
     await manifest.resume_order("signed", burned=3, reason="ticket 88", actor="R. Vogel", os_user="root")
     await manifest.close_order(ORDER.name, "all are made")
+    await manifest.take_up(FirmwareRelease("sensor", Version.parse("1.2.0"), b"b" * 32))
+    await manifest.take_up(FirmwareRelease("sensor", Version.parse("1.1.9"), b"c" * 32), "1.2.0 lost its radio")
     manifest.event(None, "1", "open", "note", {"what": "the port was opened"})
     await manifest.answer()
     hand_out(manifest)

@@ -81,6 +81,14 @@ class LineFolder:
             re.split(r"^\[rehearsal\]|^\[\[slot\]\]", text, maxsplit=1, flags=re.MULTILINE)[0] + slots
         )
 
+    def flashes(self, bundle: Path, release_key: Path, **keys: str) -> None:
+        """Let the line flash its boards with a bundle; what was there before is replaced."""
+        ours = r"^(?:# )?(firmware|release_key|dry_run_locks|allow_rollback) = .*\n"
+        text = re.sub(ours, "", self.config.read_text(), flags=re.MULTILINE)
+        more = "".join(f"{name} = {value}\n" for name, value in keys.items())
+        said = f'[product]\nfirmware = "{bundle}"\nrelease_key = "{release_key}"\n{more}'
+        self.config.write_text(text.replace("[product]\n", said))
+
     def virtual_line(self, **options) -> VirtualLine:
         """Return the boards of this folder, to be powered by the test."""
         return VirtualLine(self.program, self.slots, self.boards, **options)

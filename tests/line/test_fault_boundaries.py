@@ -8,7 +8,8 @@ import shutil
 from dataclasses import dataclass
 
 import pytest
-from bench.boundaries import BOUNDARIES
+from bench.boundaries import BOUNDARIES, FLASHING
+from bench.images import Releases
 from bench.judge import Judge
 from bench.stations import Ended, Starter, starter
 
@@ -116,6 +117,24 @@ def test_a_kill_while_it_writes_down_a_failure_loses_nothing(scene, boundary):
     assert scene.run(boundary).killed
     scene.finish()
     assert scene.verdict().faults == []
+
+
+@pytest.fixture
+def blank_scene(line, stations, tmp_path):
+    """Two boards that come blank, and a bundle for them."""
+    releases = Releases(tmp_path / "firmware")
+    line.flashes(releases.bundle(), releases.release_key)
+    with VirtualLine(line.program, line.slots, BOARDS, image_key=releases.image_key) as boards:
+        line.name_slots(boards.ports)
+        yield Scene(line, boards, stations)
+
+
+@pytest.mark.parametrize("boundary", FLASHING)
+def test_a_kill_there_while_boards_are_flashed_loses_nothing(blank_scene, boundary):
+    assert blank_scene.run(boundary).killed
+    assert blank_scene.verdict(done=False).faults == []
+    blank_scene.finish()
+    assert blank_scene.verdict().faults == []
 
 
 COMMITTED = ("begin", "reserve", "record", "passed")

@@ -3,6 +3,7 @@
 import struct
 import subprocess
 import sys
+from contextlib import ExitStack
 from hashlib import sha256
 from pathlib import Path
 
@@ -19,14 +20,25 @@ def device():
 
 
 @pytest.fixture
-def tty(device, tmp_path):
+def start(tmp_path):
+    """Start a device; ``start(program, *options)`` returns its tty. One a test."""
+    with ExitStack() as stack:
+
+        def run(program, *options):
+            link = tmp_path / "tty"
+            command = [program, "--storage", tmp_path / "board", "--hardware-id", "HW-0001", "--pty", link, *options]
+            process = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE))
+            stack.callback(process.kill)
+            process.stdout.readline()  # the link is there
+            return link
+
+        yield run
+
+
+@pytest.fixture
+def tty(device, start):
     """A running device's tty."""
-    link = tmp_path / "tty"
-    command = [device, "--storage", tmp_path / "board", "--hardware-id", "HW-0001", "--pty", link]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-        process.stdout.readline()  # the link is there
-        yield link
-        process.kill()
+    return start(device)
 
 
 @pytest.fixture(scope="session")

@@ -41,7 +41,7 @@ def test_smpmgr_echoes(smpmgr):
 
 def test_smpmgr_reads_the_parameters(smpmgr):
     said = smpmgr("--loglevel", "DEBUG", "os", "echo", "x")
-    assert re.search(r"buf_size=2048\s+buf_count=1", said)
+    assert re.search(r"buf_size=2048\s+buf_count=4", said)
 
 
 def test_smpmgr_resets(smpmgr):

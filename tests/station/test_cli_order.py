@@ -256,6 +256,12 @@ def test_an_order_for_another_file_of_the_profiles_name_does_not_run(line):
     assert "the SHA-256 of [ca] profile is" in line.refused("run", "--once")
 
 
+def test_an_order_names_the_bundle_that_boards_get(line):
+    file = line.order("WO-2", "--bundle-sha256", "ab" * 32)
+    assert json.loads(line("order", "show", file, "--json").stdout)["bundle_sha256"] == "ab" * 32
+    assert f"bundle sha256  {'ab' * 32}" in line("order", "show", file).stdout
+
+
 def test_an_order_is_made_of_a_file(line):
     (line.folder / "wo.toml").write_text(
         'name = "WO-5"\nproduct = "sensor"\nquantity = 7\nstations = ["1:4:1", "3:3"]\nuntil = "2040-01-01"\n'

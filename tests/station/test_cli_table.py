@@ -52,6 +52,20 @@ def test_a_new_fact_within_a_step_does_not_restart_its_clock():
     assert row_of("1", screen)[-2:] == ["10.0", "10.0"]
 
 
+def test_a_long_step_shows_how_far_it_is_and_its_clock_goes_on():
+    screen = draw([running("1", "flash", 10.0), running("1", "flash", 18.0, percent=43)])
+
+    assert row_of("1", screen) == ["1", "▶", "running", "flash", "43", "%", "10.0", "10.0"]
+
+
+def test_a_log_has_no_line_for_each_percent_and_a_program_gets_them(capsys):
+    event = running("1", "flash", 18.0, percent=43)
+    LineLog()(event)
+    assert capsys.readouterr().out == ""
+    JsonLog()(event)
+    assert json.loads(capsys.readouterr().out)["percent"] == 43
+
+
 def test_the_clock_of_a_unit_stops_with_the_unit():
     screen = draw([running("1", "sign", 10.0), ended("1", SlotState.PASSED, 12.5, step="commit", product_serial="SN1")])
 

@@ -42,6 +42,7 @@ def test_an_order_survives_the_way_through_its_file():
         mac=MacRange(0x02005E000000, 0x02005E0001F8),
         firmware_version="1.2.0",
         firmware_sha256=bytes(32),
+        bundle_sha256=bytes(range(32)),
     )
     signed = trust_of(ONE).verified(ONE.sign(order).text())
     assert signed.order == order
@@ -258,6 +259,7 @@ BAD_TERMS = {
     "group addresses": ({"mac": {"first": "01:00:00:00:00:00", "last": "01:00:00:01:00:00"}}, "order.invalid"),
     "an address in capitals": ({"mac": {"first": "02:00:00:00:00:0A", "last": "02:00:00:01:00:00"}}, "order.malformed"),
     "a digest that is none": ({"firmware_sha256": "00"}, "order.malformed"),
+    "a bundle's digest that is none": ({"bundle_sha256": "AB" * 32}, "order.malformed"),
 }
 
 

@@ -16,7 +16,8 @@ from station.line.slot_worker import SlotWorker
 from station.line.workshop import Workshop
 from station.manifest import Manifest, ManifestReader
 from station.ports.link import OPEN_HANGS
-from station.ports.transcript_folder import TranscriptFolder
+from station.ports.transcript import NullTranscript
+from station.ports.transcript_folder import SlotTape, TranscriptFolder
 from station.testing import ScriptedBoard, Verb
 from station.testing.orders import open_signed
 
@@ -252,3 +253,25 @@ async def test_a_port_whose_opening_hangs_is_not_opened_again_and_again(slot, mo
         openings = line.openings
         await asyncio.sleep(0.1)
         assert line.openings == openings
+
+
+async def test_a_port_that_goes_away_while_its_board_restarts_is_opened_again_when_it_is_back(slot):
+    async with slot() as line:
+        await line.ends(SlotState.PASSED)
+        tape = SlotTape(NullTranscript)
+        line.worker.left()
+        opening = asyncio.create_task(line.worker._open_again(tape))
+        await asyncio.sleep(0)
+        line.worker.arrived(PORT)
+        link = await opening
+        assert line.worker._is_there
+        link.close()
+
+
+async def test_a_port_that_does_not_come_back_is_unplugged(slot, monkeypatch):
+    monkeypatch.setattr(slot_worker, "COME_BACK", 0.05)
+    async with slot() as line:
+        await line.ends(SlotState.PASSED)
+        line.worker.left()
+        with pytest.raises(Unplugged):
+            await line.worker._open_again(SlotTape(NullTranscript))

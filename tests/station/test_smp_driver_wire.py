@@ -8,15 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from smp import packet
 
-from station.devices.smp_wire import (
-    DAMAGE_LIMIT,
-    LINE_LIMIT,
-    MESSAGE_LIMIT,
-    TALK_LIMIT,
-    FrameReader,
-    Header,
-    SmpTransport,
-)
+from firmware_tools.smp_framing import LINE_LIMIT, MESSAGE_LIMIT, FrameReader, Header
+from station.devices.smp_wire import DAMAGE_LIMIT, TALK_LIMIT, SmpTransport
 from station.errors import Garbled, LinkError, NoAnswer
 from station.testing import MemoryLink, frame
 

@@ -1,6 +1,8 @@
 """The way of one unit, with a real token and a real manifest; the board is a script in memory."""
 
 import asyncio
+import sqlite3
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -527,12 +529,18 @@ async def test_a_full_disk_stops_the_unit_before_its_certificate_leaves(shop, to
 
     def fill_the_disk(_request, answer):
         db.execute(f"PRAGMA max_page_count = {db.execute('PRAGMA page_count').fetchone()[0]}")
+        for size in (1000, 1):  # the pages that are there are filled up as well
+            with suppress(sqlite3.OperationalError):
+                while True:
+                    with db:
+                        db.execute(
+                            "INSERT INTO event (at, slot, step, kind, facts) "
+                            "VALUES (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'), '1', 'identify', 'note', ?)",
+                            (f'{{"text": "{"x" * size}"}}',),
+                        )
         return answer
 
     board.script(Verb.CSR, fill_the_disk)
-    shop.manifest.event(None, "1", "identify", "note", {})
-    for number in range(150):  # the pages that are there are filled up as well
-        shop.manifest.event(None, "1", "identify", "note", {"text": "x" * 199, "number": number})
     end = await run(shop, board, told)
     assert board.chain is None
     assert end.state is SlotState.FAILED

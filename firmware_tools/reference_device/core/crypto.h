@@ -29,6 +29,10 @@ bool crypto_make_key(struct crypto_key *key);
 bool crypto_key_is_whole(const struct crypto_key *key);
 /* ECDSA over a SHA-256 digest, with the nonce of RFC 6979: the same input gives the same signature. */
 bool crypto_sign(const struct crypto_key *key, const uint8_t digest[CRYPTO_SHA256], uint8_t *der, size_t *size);
+/* Is it a signature over the digest by the private half of this point? Zeros behind the DER are passed over: signers
+ * pad to a fixed size. */
+bool crypto_verify(const uint8_t point[CRYPTO_POINT], const uint8_t digest[CRYPTO_SHA256], const uint8_t *der,
+                   size_t size);
 /* CertificationRequest (RFC 2986) in DER; its subject is CN=`name`. The same input gives the same bytes. */
 bool crypto_csr(const struct crypto_key *key, const char *name, uint8_t to[CRYPTO_CSR_MAX], size_t *size);
 /* What a CSR asks for. */

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "port.h"
+#include "smp.h"
 
 uint16_t framing_crc16(uint16_t crc, const uint8_t *bytes, size_t size)
 {
@@ -208,4 +209,46 @@ size_t framing_send(const uint8_t *message, size_t size, size_t line_max)
     end_sent_line(&to);
     port_uart_flush();
     return to.wire;
+}
+
+bool framing_take_raw(struct framing *from, uint8_t byte, const uint8_t **message, size_t *size)
+{
+    if (from->state == FRAMING_LOST) {
+        return false;
+    }
+    from->buffer[from->filled++] = byte;
+    if (from->filled < SMP_HEADER) {
+        return false;
+    }
+    size_t whole = SMP_HEADER + ((size_t)from->buffer[2] << 8 | from->buffer[3]);
+    uint8_t op = from->buffer[0] & 7;
+    if (whole > FRAMING_MESSAGE_MAX || (op != SMP_READ && op != SMP_WRITE)) {
+        from->state = FRAMING_LOST;
+        return false;
+    }
+    if (from->filled < whole) {
+        return false;
+    }
+    from->filled = 0;
+    from->wire = whole;
+    *message = from->buffer;
+    *size = whole;
+    return true;
+}
+
+size_t framing_send_raw(const uint8_t *message, size_t size)
+{
+    port_uart_write(message, size);
+    port_uart_flush();
+    return size;
+}
+
+bool framing_awaits_silence(const struct framing *from)
+{
+    return from->filled > 0 || from->state == FRAMING_LOST;
+}
+
+void framing_silence(struct framing *from)
+{
+    framing_reset(from);
 }

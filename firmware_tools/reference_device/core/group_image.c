@@ -14,7 +14,7 @@ static void write_flag(struct cbor_writer *response, const char *key, bool value
 static void write_image(struct cbor_writer *response, int slot)
 {
     const struct image *image = image_in_slot(slot);
-    bool running = slot == 0;
+    bool running = slot == 0 && image_runs();
     cbor_map(response, 9);
     cbor_text(response, "image");
     cbor_uint(response, 0);
@@ -24,22 +24,24 @@ static void write_image(struct cbor_writer *response, int slot)
     cbor_text(response, image->version);
     cbor_text(response, "hash");
     cbor_bytes(response, image->hash, IMAGE_HASH);
-    write_flag(response, "bootable", true);
-    write_flag(response, "pending", !running && image_pending() != IMAGE_STAYS);
+    write_flag(response, "bootable", image_may_run(image));
+    write_flag(response, "pending", slot == 1 && image_pending() != IMAGE_STAYS);
     /* What a trial goes back to is confirmed too: that is why it goes back. */
-    write_flag(response, "confirmed", running == image_is_confirmed());
+    write_flag(response, "confirmed", image_runs() && running == image_is_confirmed());
     write_flag(response, "active", running);
-    write_flag(response, "permanent", !running && image_pending() == IMAGE_PERMANENT);
+    write_flag(response, "permanent", slot == 1 && image_pending() == IMAGE_PERMANENT);
 }
 
 static int write_state(struct cbor_writer *response)
 {
     cbor_map(response, 2);
     cbor_text(response, "images");
-    cbor_array(response, image_in_slot(1)->present ? 2 : 1);
-    write_image(response, 0);
-    if (image_in_slot(1)->present) {
-        write_image(response, 1);
+    bool listed[2] = {image_in_slot(0)->present, image_in_slot(1)->present};
+    cbor_array(response, (size_t)listed[0] + (size_t)listed[1]);
+    for (int slot = 0; slot < 2; slot++) {
+        if (listed[slot]) {
+            write_image(response, slot);
+        }
     }
     cbor_text(response, "splitStatus");
     cbor_uint(response, 0);
@@ -94,13 +96,13 @@ static int upload(const struct smp_request *request, struct cbor_writer *respons
             return IMAGE_INVALID_HASH;
         }
         uint32_t size = len->number > UINT32_MAX ? UINT32_MAX : (uint32_t)len->number;
-        rc = image_upload_begin(size, sha->present ? sha->bytes : NULL, &next);
+        rc = image_upload_begin(size, sha->present ? sha->bytes : NULL, data->bytes, data->size, &next);
     }
     if (rc == IMAGE_OK) {
         rc = image_upload((uint32_t)off->number, data->bytes, data->size, &next, &matches);
     }
     if (rc != IMAGE_OK) {
-        return rc;
+        return rc == IMAGE_NOT_SIGNED ? -SMP_EACCESSDENIED : rc;
     }
     cbor_map(response, matches ? 1 : 2);
     cbor_text(response, "off");

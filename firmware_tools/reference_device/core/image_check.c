@@ -15,7 +15,19 @@
 
 enum { HEADER = 32, TLV_HEAD = 4, PIECE = 512 };
 #define HEADER_MAGIC 0x96f3b83du
-enum { TLV_MAGIC = 0x6907, TLV_PROTECTED_MAGIC = 0x6908, TLV_SHA256 = 0x10 };
+enum { RELEASE_AT = 20 };
+/* Encrypted (with either size of key), or not to be booted. */
+enum { FLAGS_REFUSED = 0x04 | 0x08 | 0x10 };
+enum { TLV_MAGIC = 0x6907, TLV_PROTECTED_MAGIC = 0x6908 };
+enum { TLV_KEY_HASH = 0x01, TLV_SHA256 = 0x10, TLV_ECDSA = 0x22 };
+
+/* What the TLVs behind an image say. */
+struct tlvs {
+    bool has_hash;
+    uint8_t hash[IMAGE_HASH];
+    size_t signature_size; /* of the first signature that names our key; 0: there is none */
+    uint8_t signature[CRYPTO_SIGNATURE_MAX];
+};
 
 static uint32_t get16(const uint8_t *from)
 {
@@ -27,12 +39,17 @@ static uint32_t get32(const uint8_t *from)
     return get16(from) | get16(from + 2) << 16;
 }
 
+enum port_flash_area image_area(int slot)
+{
+    return slot == 0 ? PORT_FLASH_SLOT0 : PORT_FLASH_SLOT1;
+}
+
 static bool read_slot(int slot, uint32_t offset, void *to, size_t size)
 {
     if (offset > IMAGE_SLOT || size > IMAGE_SLOT - offset) {
         return false;
     }
-    return port_flash_read(slot == 0 ? PORT_FLASH_SLOT0 : PORT_FLASH_SLOT1, offset, to, size);
+    return port_flash_read(image_area(slot), offset, to, size);
 }
 
 static char *put_number(char *at, uint32_t number)
@@ -80,11 +97,51 @@ static bool hash_slot(int slot, uint32_t size, uint8_t hash[IMAGE_HASH])
     return true;
 }
 
-/* Find the one SHA-256 TLV in the area that begins at `offset`. Signature TLVs are passed over: no key is pinned
- * yet; this is where a bootloader checks them. */
-static enum image_rc find_hash(int slot, uint32_t offset, uint8_t hash[IMAGE_HASH])
+/* By this hash a signature names its key: of the SubjectPublicKeyInfo. */
+static void hash_key(const uint8_t *key, uint8_t hash[CRYPTO_SHA256])
+{
+    uint8_t spki[CRYPTO_SPKI];
+    crypto_spki(key, spki);
+    crypto_sha256_begin();
+    crypto_sha256_add(spki, sizeof spki);
+    crypto_sha256_end(hash);
+}
+
+/* Take one TLV. `*ours`: the key hash before it was that of our key; an image may be signed by more than one. */
+static enum image_rc take_tlv(int slot, uint32_t type, uint32_t offset, uint32_t size, const uint8_t *key_hash,
+                              bool *ours, struct tlvs *found)
+{
+    if (type == TLV_SHA256) {
+        if (found->has_hash) {
+            return IMAGE_MULTIPLE_HASHES;
+        }
+        found->has_hash = true;
+        return size == IMAGE_HASH && read_slot(slot, offset, found->hash, size) ? IMAGE_OK : IMAGE_INVALID_TLV;
+    }
+    if (type == TLV_KEY_HASH) {
+        uint8_t named[CRYPTO_SHA256];
+        if (size != sizeof named || !read_slot(slot, offset, named, sizeof named)) {
+            return IMAGE_INVALID_TLV;
+        }
+        *ours = key_hash != NULL && memcmp(named, key_hash, sizeof named) == 0;
+    } else if (type == TLV_ECDSA && *ours && found->signature_size == 0) {
+        if (size == 0 || size > sizeof found->signature || !read_slot(slot, offset, found->signature, size)) {
+            return IMAGE_INVALID_TLV;
+        }
+        found->signature_size = size;
+    }
+    return IMAGE_OK;
+}
+
+/* Read the area of TLVs that begins at `offset`. */
+static enum image_rc read_tlvs(int slot, uint32_t offset, struct tlvs *found)
 {
     uint8_t head[TLV_HEAD];
+    uint8_t key_hash[CRYPTO_SHA256];
+    const uint8_t *key = port_image_key();
+    if (key != NULL) {
+        hash_key(key, key_hash);
+    }
     if (!read_slot(slot, offset, head, TLV_HEAD) || get16(head) != TLV_MAGIC) {
         return IMAGE_NO_TLVS;
     }
@@ -93,7 +150,7 @@ static enum image_rc find_hash(int slot, uint32_t offset, uint8_t hash[IMAGE_HAS
         return IMAGE_INVALID_TLV;
     }
     uint32_t end = offset + total;
-    bool found = false;
+    bool ours = false;
     for (offset += TLV_HEAD; offset < end;) {
         if (end - offset < TLV_HEAD || !read_slot(slot, offset, head, TLV_HEAD)) {
             return IMAGE_INVALID_TLV;
@@ -103,18 +160,22 @@ static enum image_rc find_hash(int slot, uint32_t offset, uint8_t hash[IMAGE_HAS
         if (size > end - offset) {
             return IMAGE_INVALID_TLV;
         }
-        if (get16(head) == TLV_SHA256) {
-            if (found) {
-                return IMAGE_MULTIPLE_HASHES;
-            }
-            if (size != IMAGE_HASH || !read_slot(slot, offset, hash, IMAGE_HASH)) {
-                return IMAGE_INVALID_TLV;
-            }
-            found = true;
+        enum image_rc rc = take_tlv(slot, get16(head), offset, size, key == NULL ? NULL : key_hash, &ours, found);
+        if (rc != IMAGE_OK) {
+            return rc;
         }
         offset += size;
     }
-    return found ? IMAGE_OK : IMAGE_HASH_NOT_FOUND;
+    return found->has_hash ? IMAGE_OK : IMAGE_HASH_NOT_FOUND;
+}
+
+enum image_rc image_check_first(const uint8_t *bytes, size_t count, const uint8_t **release)
+{
+    *release = count >= RELEASE_AT + IMAGE_RELEASE ? bytes + RELEASE_AT : NULL;
+    if (count < 4) {
+        return IMAGE_INVALID_HEADER;
+    }
+    return get32(bytes) == HEADER_MAGIC ? IMAGE_OK : IMAGE_INVALID_MAGIC;
 }
 
 enum image_rc image_check(int slot, struct image *image)
@@ -130,7 +191,7 @@ enum image_rc image_check(int slot, struct image *image)
     uint32_t header_size = get16(header + 8);
     uint32_t protected_size = get16(header + 10);
     uint32_t body_size = get32(header + 12);
-    if (header_size < HEADER || body_size > IMAGE_SLOT || header_size + protected_size > IMAGE_SLOT - body_size) {
+    if ((get32(header + 16) & FLAGS_REFUSED) != 0 || header_size < HEADER || body_size > IMAGE_SLOT || header_size + protected_size > IMAGE_SLOT - body_size) {
         return IMAGE_INVALID_HEADER;
     }
     uint32_t hashed = header_size + body_size + protected_size;
@@ -139,18 +200,26 @@ enum image_rc image_check(int slot, struct image *image)
                                get16(head) != TLV_PROTECTED_MAGIC || get16(head + 2) != protected_size)) {
         return IMAGE_INVALID_TLV;
     }
-    uint8_t named[IMAGE_HASH];
-    enum image_rc rc = find_hash(slot, hashed, named);
+    struct tlvs tlvs = {.has_hash = false};
+    enum image_rc rc = read_tlvs(slot, hashed, &tlvs);
     if (rc != IMAGE_OK) {
         return rc;
     }
     if (!hash_slot(slot, hashed, image->hash)) {
         return IMAGE_FLASH_READ_FAILED;
     }
-    if (memcmp(named, image->hash, IMAGE_HASH) != 0) {
+    if (memcmp(tlvs.hash, image->hash, IMAGE_HASH) != 0) {
         return IMAGE_INVALID_HASH;
     }
-    write_version(header + 20, image->version);
+    const uint8_t *key = port_image_key();
+    if (key != NULL && (tlvs.signature_size == 0 ||
+                        !crypto_verify(key, image->hash, tlvs.signature, tlvs.signature_size))) {
+        return IMAGE_NOT_SIGNED;
+    }
+    memcpy(image->release, header + RELEASE_AT, IMAGE_RELEASE);
+    image->start = header_size;
+    image->hashed = hashed;
+    write_version(header + RELEASE_AT, image->version);
     image->present = true;
     return IMAGE_OK;
 }
@@ -174,6 +243,5 @@ bool image_write_builtin(int slot)
     crypto_sha256_begin();
     crypto_sha256_add(whole, HEADER + BODY);
     crypto_sha256_end(tlv + 2 * TLV_HEAD);
-    enum port_flash_area area = slot == 0 ? PORT_FLASH_SLOT0 : PORT_FLASH_SLOT1;
-    return port_flash_program(area, 0, whole, sizeof whole);
+    return port_flash_program(image_area(slot), 0, whole, sizeof whole);
 }

@@ -34,6 +34,10 @@ bool port_entropy(uint8_t *to, size_t size);
 void port_uart_write(const uint8_t *bytes, size_t size);
 void port_uart_flush(void);
 
+/* Requests of full size that may be on the way at once, 1 or more: the one that the core works on, and what the UART's
+ * driver keeps meanwhile. */
+unsigned port_uart_requests(void);
+
 /* A line of log on the same console, as boards write it while they boot. */
 void port_log(const char *text);
 
@@ -42,13 +46,20 @@ const char *port_hardware_id(void);
 /* Product model the firmware is built for: 1 to 32 printable ASCII characters. */
 const char *port_model(void);
 
+/* The key that images have to be signed with: an uncompressed point (SEC 1, 2.3.3) of 65 bytes, from where nobody can
+ * change it. NULL: this board asks for no signature. */
+const uint8_t *port_image_key(void);
+/* Version of the bootloader that started us, or that we are. NULL: there is none, and the application chooses among
+ * its images itself. */
+const char *port_bootloader(void);
+
 /* Close the debug port for good, as far as the hardware does this by itself (fuses, read-out protection). Called
  * at each boot while the lock is set, and when it is set. False: the hardware refused. */
 bool port_close_debug(void);
 /* Is the debug port closed? What the hardware says, not what was asked for. */
 bool port_debug_is_closed(void);
 
-/* Start again from the reset vector. May return; then the caller has to call device_boot(). */
+/* Start again from the reset vector. May return; then the port has to boot again before it hands over more bytes. */
 void port_reset(void);
 
 #endif

@@ -3,28 +3,18 @@
 
 #include <string.h>
 
-static int dispatch(const struct smp_request *request, struct cbor_writer *response)
+static const struct smp_group *find_group(const struct smp_service *service, uint16_t number)
 {
-    switch (request->group) {
-    case SMP_GROUP_OS:
-        return group_os(request, response);
-    case SMP_GROUP_IMAGE:
-        return group_image(request, response);
-    case SMP_GROUP_PROVISIONING:
-        return group_provisioning(request, response);
-    default:
-        return -SMP_ENOTSUP;
+    for (size_t i = 0; i < service->count; i++) {
+        if (service->groups[i].number == number) {
+            return &service->groups[i];
+        }
     }
+    return NULL;
 }
 
-static enum smp_error version1(const struct smp_request *request, int rc)
-{
-    return request->group == SMP_GROUP_IMAGE          ? group_image_version1(rc)
-           : request->group == SMP_GROUP_PROVISIONING ? group_provisioning_version1(rc)
-                                                      : SMP_EUNKNOWN;
-}
-
-static void write_error(const struct smp_request *request, int rc, struct cbor_writer *response)
+static void write_error(const struct smp_group *group, const struct smp_request *request, int rc,
+                        struct cbor_writer *response)
 {
     response->size = 0;
     response->overflow = false;
@@ -39,12 +29,12 @@ static void write_error(const struct smp_request *request, int rc, struct cbor_w
     } else {
         cbor_map(response, 1);
         cbor_text(response, "rc");
-        cbor_uint(response, rc > 0 ? (uint64_t)version1(request, rc) : (uint64_t)-rc);
+        cbor_uint(response, rc > 0 ? (uint64_t)group->version1(rc) : (uint64_t)-rc);
     }
 }
 
-size_t smp_answer(const uint8_t *message, size_t size, uint8_t *response, size_t room, struct smp_request *request,
-                  int *outcome)
+size_t smp_answer(const struct smp_service *service, const uint8_t *message, size_t size, uint8_t *response,
+                  size_t room, struct smp_request *request, int *outcome)
 {
     if (size < SMP_HEADER || room < SMP_HEADER) {
         return 0;
@@ -64,12 +54,13 @@ size_t smp_answer(const uint8_t *message, size_t size, uint8_t *response, size_t
         request->version = 1; /* a newer client: answer with the newest we have */
     }
     struct cbor_writer map = {.bytes = response + SMP_HEADER, .room = room - SMP_HEADER};
-    int rc = dispatch(request, &map);
+    const struct smp_group *group = find_group(service, request->group);
+    int rc = group == NULL ? -SMP_ENOTSUP : group->handler(request, &map);
     if (rc == 0 && map.overflow) {
         rc = -SMP_EMSGSIZE;
     }
     if (rc != 0) {
-        write_error(request, rc, &map);
+        write_error(group, request, rc, &map);
     }
     *outcome = rc;
     response[0] = (uint8_t)(request->version << 3 | (request->op + 1));

@@ -44,11 +44,24 @@ smp_handler group_os;
 smp_handler group_image;
 smp_handler group_provisioning;
 /* The code of SMP version 1 that says most nearly the same as the group's. */
-enum smp_error group_image_version1(int rc);
-enum smp_error group_provisioning_version1(int rc);
+typedef enum smp_error smp_version1(int rc);
+smp_version1 group_os_version1;
+smp_version1 group_image_version1;
+smp_version1 group_provisioning_version1;
+
+/* What a program serves: a bootloader less than an application. */
+struct smp_group {
+    uint16_t number;
+    smp_handler *handler;
+    smp_version1 *version1;
+};
+struct smp_service {
+    const struct smp_group *groups;
+    size_t count;
+};
 
 /* Answer a message. Returns the size of the response, 0: none is due. `*outcome`: what the handler returned. */
-size_t smp_answer(const uint8_t *message, size_t size, uint8_t *response, size_t room, struct smp_request *request,
-                  int *outcome);
+size_t smp_answer(const struct smp_service *service, const uint8_t *message, size_t size, uint8_t *response,
+                  size_t room, struct smp_request *request, int *outcome);
 
 #endif

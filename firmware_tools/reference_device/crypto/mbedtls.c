@@ -175,6 +175,42 @@ bool crypto_sign(const struct crypto_key *key, const uint8_t digest[CRYPTO_SHA25
     return signed_;
 }
 
+static bool verify_numbers(struct pair *pair, unsigned char *at, const unsigned char *end,
+                           const uint8_t digest[CRYPTO_SHA256])
+{
+    mbedtls_mpi r;
+    mbedtls_mpi s;
+    mbedtls_mpi_init(&r);
+    mbedtls_mpi_init(&s);
+    bool good = mbedtls_asn1_get_mpi(&at, end, &r) == 0 && mbedtls_asn1_get_mpi(&at, end, &s) == 0 && at == end &&
+                mbedtls_ecdsa_verify(&pair->group, digest, CRYPTO_SHA256, &pair->q, &r, &s) == 0;
+    mbedtls_mpi_free(&s);
+    mbedtls_mpi_free(&r);
+    return good;
+}
+
+bool crypto_verify(const uint8_t point[CRYPTO_POINT], const uint8_t digest[CRYPTO_SHA256], const uint8_t *der,
+                   size_t size)
+{
+    size_t signature = crypto_der_size(der, size);
+    for (size_t i = signature; i < size; i++) {
+        if (der[i] != 0) {
+            return false;
+        }
+    }
+    struct pair pair;
+    unsigned char *at = (unsigned char *)(uintptr_t)der; /* moved, not written through */
+    size_t content;
+    bool good = pair_open(&pair) &&
+                mbedtls_ecp_point_read_binary(&pair.group, &pair.q, point, CRYPTO_POINT) == 0 &&
+                mbedtls_ecp_check_pubkey(&pair.group, &pair.q) == 0 &&
+                mbedtls_asn1_get_tag(&at, der + signature, &content,
+                                     MBEDTLS_ASN1_CONSTRUCTED | MBEDTLS_ASN1_SEQUENCE) == 0 &&
+                verify_numbers(&pair, at, at + content, digest);
+    pair_close(&pair);
+    return good;
+}
+
 void crypto_spki(const uint8_t point[CRYPTO_POINT], uint8_t to[CRYPTO_SPKI])
 {
     /* SEQUENCE { SEQUENCE { id-ecPublicKey, secp256r1 }, BIT STRING point }: all of one length for P-256. */

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "../core/device.h"
+#include "../core/server.h"
 #include "../core/port.h"
 
 static struct {
@@ -72,7 +72,7 @@ static void take(char c)
 
 void console_receive(const uint8_t *bytes, size_t size)
 {
-    for (size_t i = 0; i < size && !device_resets(); i++) {
+    for (size_t i = 0; i < size && !server_resets(); i++) {
         take((char)bytes[i]);
     }
     port_uart_flush();

@@ -19,7 +19,7 @@
 
 #include "../core/credentials.h"
 #include "../core/crypto.h"
-#include "../core/device.h"
+#include "../core/server.h"
 #include "../core/image.h"
 #include "../core/port.h"
 #include "at_arguments.h"
@@ -235,7 +235,7 @@ static enum provisioning_rc perform(const char *words[WORDS])
         return say_locks();
     }
     if (strcmp(verb, "reboot") == 0) {
-        device_reset_later();
+        server_reset_later();
         return PROVISIONING_OK;
     }
     return PROVISIONING_UNKNOWN;

@@ -11,7 +11,7 @@
 #include <stdarg.h>
 #include <string.h>
 
-#include "../core/device.h"
+#include "../core/server.h"
 #include "../core/port.h"
 #include "console.h"
 #include "personas.h"
@@ -155,7 +155,7 @@ static void line(char *text, size_t size)
     } else if (strcmp(words[0], "kernel") == 0 && strcmp(second, "version") == 0) {
         zephyr_print_line("Zephyr version 3.7.99", (char *)NULL);
     } else if (strcmp(words[0], "kernel") == 0 && strcmp(second, "reboot") == 0) {
-        device_reset_later();
+        server_reset_later();
     } else {
         zephyr_print_line(words[0], ": command not found", (char *)NULL);
     }
@@ -201,7 +201,7 @@ static size_t size_of_line(const uint8_t *bytes, size_t size)
 
 static void receive(const uint8_t *bytes, size_t size)
 {
-    while (size > 0 && !device_resets()) {
+    while (size > 0 && !server_resets()) {
         size_t taken = 1;
         if (zephyr_cred_is_loading()) {
             zephyr_cred_load(*bytes);

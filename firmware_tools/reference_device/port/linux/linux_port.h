@@ -18,16 +18,19 @@ void flash_open(const char *directory);
  * -1: half of them. */
 void flash_cut_power(long operation, long torn);
 
+/* image_key.c: PEM, or the 65 bytes of the point. */
+void image_key_read(const char *path);
+
 /* uart.c */
-enum { UART_CLOSED = -1, UART_SILENT = 0 };
+enum { UART_CLOSED = -1, UART_SILENT = 0, UART_TIMEOUT = -2 };
 /* `fd` is a pty master, one end of a socketpair, or a tty. */
 void uart_open(int fd);
 /* Make a pty and let `link` point at its tty. */
 int uart_make_pty(const char *link);
 void uart_remove_link(void);
-/* Wait for bytes. Returns how many, UART_SILENT if nobody has the other end open, UART_CLOSED if it is gone for
- * good. */
-long uart_read(unsigned char *to, size_t size);
+/* Wait for bytes, at most so long (-1: for ever). Returns how many, UART_TIMEOUT, UART_SILENT if nobody has the other end
+ * open, UART_CLOSED if it is gone for good. */
+long uart_read(unsigned char *to, size_t size, int milliseconds);
 
 /* trace.c: one JSON line for each request, with the CPU time it took. */
 void trace_open(const char *path);

@@ -10,10 +10,12 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include "../../core/bootloader.h"
 #include "../../core/credentials.h"
 #include "../../core/device.h"
 #include "../../core/framing.h"
 #include "../../core/port.h"
+#include "../../core/server.h"
 #include "../../persona/personas.h"
 #include "linux_port.h"
 
@@ -26,9 +28,13 @@ static const char usage[] =
     "  --hardware-id ID       1 to 64 of [0-9A-Za-z._:-]\n"
     "  --model MODEL          product model, 1 to 32 printable characters (default: reference-device)\n"
     "  --persona NAME         speak another language than SMP: nrf91, nrf91-shell, nrf91-old, zephyr-shell, zephyr-shell-noisy, home-made\n"
+    "  --bootloader           a bootloader starts first: it runs images that are signed by the image key and not older\n"
+    "                         than what was confirmed; a blank board stays in serial recovery\n"
+    "  --image-key FILE       that key: public, of P-256, as PEM or as the 65 bytes of its point\n"
     "  --fd N                 the UART is this file descriptor: pty master, socket, tty; is set non-blocking\n"
     "  --pty LINK             make a pseudo-terminal; LINK becomes a symbolic link to its tty\n"
     "  --line N               characters in a line that is sent: 127 (default) as SMP has it, up to 4096\n"
+    "  --raw                  SMP without lines of base64, and nothing else on the console\n"
     "  --quiet                no log on the console while booting\n"
     "  --trace FILE           append a JSON line for each request: group, id, op, in, out (bytes), us (CPU), rc\n"
     "  --die-with-parent      end when the thread that started it ends\n"
@@ -44,14 +50,17 @@ static struct {
     const char *hardware_id;
     const char *model;
     const char *link;
+    const char *image_key;
     long fd;
     bool quiet;
+    bool bootloader;
 } options = {.model = "reference-device", .fd = -1};
 
 static long die_in_state;
 static bool mortal; /* it has not been in that state yet */
 static bool debug_closed;
 static bool restart;
+static bool in_recovery;
 
 void fail(const char *message, bool with_errno)
 {
@@ -71,6 +80,11 @@ const char *port_hardware_id(void)
 const char *port_model(void)
 {
     return options.model;
+}
+
+const char *port_bootloader(void)
+{
+    return options.bootloader ? BOOTLOADER_VERSION : NULL;
 }
 
 /* This board's debug port is a variable: closed by software at each boot, as parts without fuses do it. */
@@ -158,16 +172,19 @@ static void die_with_parent(void)
 
 static void parse(int count, char **arguments)
 {
-    enum { STORAGE = 1, HARDWARE_ID, MODEL, PERSONA, FD, PTY, LINE, QUIET, TRACE, DIE_WITH_PARENT, DIE_AFTER_WRITES,
-           TORN, DIE_IN_STATE, HELP };
+    enum { STORAGE = 1, HARDWARE_ID, MODEL, PERSONA, BOOTLOADER, IMAGE_KEY, FD, PTY, LINE, RAW, QUIET, TRACE,
+           DIE_WITH_PARENT, DIE_AFTER_WRITES, TORN, DIE_IN_STATE, HELP };
     static const struct option known[] = {
         {"storage", required_argument, NULL, STORAGE},
         {"hardware-id", required_argument, NULL, HARDWARE_ID},
         {"model", required_argument, NULL, MODEL},
         {"persona", required_argument, NULL, PERSONA},
+        {"bootloader", no_argument, NULL, BOOTLOADER},
+        {"image-key", required_argument, NULL, IMAGE_KEY},
         {"fd", required_argument, NULL, FD},
         {"pty", required_argument, NULL, PTY},
         {"line", required_argument, NULL, LINE},
+        {"raw", no_argument, NULL, RAW},
         {"quiet", no_argument, NULL, QUIET},
         {"trace", required_argument, NULL, TRACE},
         {"die-with-parent", no_argument, NULL, DIE_WITH_PARENT},
@@ -197,6 +214,12 @@ static void parse(int count, char **arguments)
         case PERSONA:
             speak(optarg);
             break;
+        case BOOTLOADER:
+            options.bootloader = true;
+            break;
+        case IMAGE_KEY:
+            options.image_key = optarg;
+            break;
         case FD:
             options.fd = number("fd", optarg, 0, most);
             break;
@@ -204,7 +227,11 @@ static void parse(int count, char **arguments)
             options.link = optarg;
             break;
         case LINE:
-            device_set_line((size_t)number("line", optarg, 8, 4096));
+            server_set_line((size_t)number("line", optarg, 8, 4096));
+            break;
+        case RAW:
+            server_set_raw(true);
+            options.quiet = true;
             break;
         case QUIET:
             options.quiet = true;
@@ -233,9 +260,12 @@ static void parse(int count, char **arguments)
         }
     }
     if (options.storage == NULL || options.hardware_id == NULL || optind != count ||
-        (options.fd < 0) == (options.link == NULL)) {
+        (options.fd < 0) == (options.link == NULL) || options.bootloader != (options.image_key != NULL)) {
         (void)fputs(usage, stderr);
         exit(2);
+    }
+    if (options.image_key != NULL) {
+        image_key_read(options.image_key);
     }
     flash_cut_power(operation, torn);
 }
@@ -245,6 +275,16 @@ static void stop(int signal_number)
     (void)signal_number;
     uart_remove_link();
     _exit(0);
+}
+
+/* What the reset vector does. */
+static void boot(void)
+{
+    enum bootloader_verdict verdict = options.bootloader ? bootloader_boot() : BOOTLOADER_RUN;
+    in_recovery = verdict == BOOTLOADER_RECOVER;
+    if (verdict == BOOTLOADER_FAILED || (verdict == BOOTLOADER_RUN && !device_boot())) {
+        fail("the board can't boot from this storage", false);
+    }
 }
 
 int main(int count, char **arguments)
@@ -258,24 +298,26 @@ int main(int count, char **arguments)
         options.fd = uart_make_pty(options.link);
     }
     uart_open((int)options.fd);
-    if (!device_boot()) {
-        fail("the board can't boot from this storage", false);
-    }
+    boot();
     mortal = die_in_state > 0 && (long)credentials_state() < die_in_state;
     trace_start();
     for (;;) {
         unsigned char bytes[4096];
-        long got = uart_read(bytes, sizeof bytes);
+        long got = uart_read(bytes, sizeof bytes, server_awaits_silence() ? FRAMING_SILENCE_MS : -1);
         if (got == UART_CLOSED) {
             return 0;
         }
-        device_receive(bytes, (size_t)got);
+        if (got == UART_TIMEOUT) {
+            server_silence();
+        } else if (in_recovery) {
+            server_receive(bytes, (size_t)got);
+        } else {
+            device_receive(bytes, (size_t)got);
+        }
         if (restart) {
             restart = false;
             debug_closed = false;
-            if (!device_boot()) {
-                fail("the board can't boot from this storage", false);
-            }
+            boot();
         }
     }
 }

@@ -5,7 +5,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "../../core/device.h"
+#include "../../core/server.h"
 #include "linux_port.h"
 
 static int file = -1;
@@ -49,5 +49,5 @@ void trace_open(const char *path)
     if (file < 0) {
         fail(path, true);
     }
-    device_observe(observe);
+    server_observe(observe);
 }

@@ -78,11 +78,15 @@ void uart_remove_link(void)
     }
 }
 
-long uart_read(unsigned char *to, size_t size)
+long uart_read(unsigned char *to, size_t size, int milliseconds)
 {
     struct pollfd wait = {.fd = uart, .events = POLLIN};
-    if (poll(&wait, 1, -1) < 0 && errno != EINTR) {
+    int ready = poll(&wait, 1, milliseconds);
+    if (ready < 0 && errno != EINTR) {
         fail("poll", true);
+    }
+    if (ready == 0) {
+        return UART_TIMEOUT;
     }
     ssize_t got = read(uart, to, size);
     if (got > 0) {
@@ -99,6 +103,11 @@ long uart_read(unsigned char *to, size_t size)
         return UART_SILENT;
     }
     return UART_CLOSED;
+}
+
+unsigned port_uart_requests(void)
+{
+    return 4; /* the kernel keeps that much, and makes a sender wait that sends more */
 }
 
 void port_uart_flush(void)
