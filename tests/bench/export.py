@@ -2,7 +2,6 @@
 
 import json
 import multiprocessing
-import resource
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -123,7 +122,7 @@ def _export(manifest: Path, out: Path, name: str) -> tuple[float, float, float]:
     seconds, busy = time.monotonic() - began, time.process_time() - busy
     statement = json.loads((out / "export.json").read_text())
     assert statement["units"] == done.units
-    return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, busy
+    return seconds, _peak(), busy
 
 
 def _export_signed(manifest: Path, work: Path, count: int) -> tuple[float, float, float]:
@@ -137,7 +136,7 @@ def _export_signed(manifest: Path, work: Path, count: int) -> tuple[float, float
             hand_over(target, islice(reader.export(), count), work / "jws", Terms(), seal=seal)
         seconds = time.monotonic() - began
         alone = _alone(seal)
-    return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, alone
+    return seconds, _peak(), alone
 
 
 def _alone(seal: TokenSeal) -> float:
@@ -147,3 +146,10 @@ def _alone(seal: TokenSeal) -> float:
     for number in range(_PROBES):
         key.sign_message_blocking(b"message %d" % number)
     return _PROBES / (time.monotonic() - began)
+
+
+def _peak() -> float:
+    """Return MiB that this process held at the most; ``ru_maxrss`` would begin with what its parent held."""
+    status = Path("/proc/self/status").read_text()
+    line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) / 1024
