@@ -71,31 +71,20 @@ def write_note(
             (``token.note_foreign``: it stays there), is asleep, or refuses.
     """
 
-    def write(session: Session) -> TokenError | None:
-        try:
-            writing = session.token.open(rw=True)
-        except _REFUSALS as error:
-            return _keeps_none(signer, error)
-        try:
-            old = list(objects(writing, _named(label)))
-            if not all(may_replace(bytes(found[Attribute.VALUE])) for found in old):
-                return _foreign(signer)
-            known = {value, *(bytes(found[Attribute.VALUE]) for found in old)}
-            writing.create_object({**_named(label), **_KEPT, Attribute.VALUE: value})
-            now = {bytes(found[Attribute.VALUE]) for found in objects(writing, _named(label))}
-            if not all(may_replace(other) for other in now - known):
-                return _foreign(signer)  # written at the same moment; whoever looks second sees both
-            for found in old:
-                found.destroy()
-        except _REFUSALS as error:
-            return _keeps_none(signer, error)
-        finally:
-            writing.close()
+    def write(writing: Session) -> TokenError | None:
+        old = list(objects(writing, _named(label)))
+        if not all(may_replace(bytes(found[Attribute.VALUE])) for found in old):
+            return _foreign(signer)
+        known = {value, *(bytes(found[Attribute.VALUE]) for found in old)}
+        writing.create_object({**_named(label), **_KEPT, Attribute.VALUE: value})
+        now = {bytes(found[Attribute.VALUE]) for found in objects(writing, _named(label))}
+        if not all(may_replace(other) for other in now - known):
+            return _foreign(signer)  # written at the same moment; whoever looks second sees both
+        for found in old:
+            found.destroy()
         return None
 
-    refusal = signer.call_blocking(write)
-    if refusal is not None:
-        raise refusal
+    _written(signer, write)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,30 +127,39 @@ def write_mark(signer: Signer, name: str, mark: Mark, *, own: Sequence[str], kno
             (``token.note_foreign``), it is asleep, or refuses.
     """
 
-    def write(session: Session) -> TokenError | None:
+    def write(writing: Session) -> TokenError | None:
+        older = objects(writing, {**_of_name(name), Attribute.LABEL: own[0]}) if len(own) > 1 else ()
+        if not any(_relabelled(one, mark.label) for one in older):
+            writing.create_object(
+                {**_of_name(name), **_CHANGING, Attribute.LABEL: mark.label, Attribute.VALUE: mark.value}
+            )
+        now = {str(found[Attribute.LABEL]): found for found in objects(writing, _of_name(name))}
+        keep = {*own[-1:], mark.label}
+        if now.keys() - keep - set(own) - set(known):
+            return _foreign(signer)
+        for label in now.keys() - keep:
+            now[label].destroy()
+        return None
+
+    _written(signer, write)
+
+
+def _written(signer: Signer, write: Callable[[Session], TokenError | None]) -> None:
+    """Let ``write`` work in a session of its own that may write, on the token's thread, and raise what it refuses."""
+
+    def work(session: Session) -> TokenError | None:
         try:
             writing = session.token.open(rw=True)
         except _REFUSALS as error:
             return _keeps_none(signer, error)
         try:
-            older = objects(writing, {**_of_name(name), Attribute.LABEL: own[0]}) if len(own) > 1 else ()
-            if not any(_relabelled(one, mark.label) for one in older):
-                writing.create_object(
-                    {**_of_name(name), **_CHANGING, Attribute.LABEL: mark.label, Attribute.VALUE: mark.value}
-                )
-            now = {str(found[Attribute.LABEL]): found for found in objects(writing, _of_name(name))}
-            keep = {*own[-1:], mark.label}
-            if now.keys() - keep - set(own) - set(known):
-                return _foreign(signer)
-            for label in now.keys() - keep:
-                now[label].destroy()
+            return write(writing)
         except _REFUSALS as error:
             return _keeps_none(signer, error)
         finally:
             writing.close()
-        return None
 
-    refusal = signer.call_blocking(write)
+    refusal = signer.call_blocking(work)
     if refusal is not None:
         raise refusal
 

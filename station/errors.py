@@ -20,6 +20,7 @@ no terminal escape reaches a screen (invariant I8).
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Protocol, Self
 
 FACT_LIMIT = 200
 """Characters of one fact that are kept; a device can't flood the log through an error message."""
@@ -33,6 +34,22 @@ def printable(value: object, limit: int = FACT_LIMIT) -> str:
     text = value.hex() if isinstance(value, bytes) else str(value)
     cut = text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"
     return "".join(character if character.isprintable() else repr(character)[1:-1] for character in cut)
+
+
+class Explained(Protocol):
+    """An error with code, sentence and facts, of whichever floor."""
+
+    code: str
+    operator: str
+
+    @property
+    def facts(self) -> Mapping[str, str]:
+        """What was expected, what came, where."""
+
+
+def on_record(error: Explained) -> dict[str, object]:
+    """Return what an event says of an error."""
+    return {**error.facts, "code": error.code, "reason": error}
 
 
 class StationError(Exception):
@@ -58,6 +75,11 @@ class StationError(Exception):
         if operator is not None:
             self.operator = operator
         self.facts: Mapping[str, str] = MappingProxyType({name: printable(value) for name, value in facts.items()})
+
+    @classmethod
+    def of(cls, error: Explained) -> Self:
+        """Say what an error of another floor says, with its code, as one of ours."""
+        return cls(str(error), code=error.code, operator=error.operator, **error.facts)
 
 
 class ConfigError(StationError):

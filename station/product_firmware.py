@@ -44,7 +44,7 @@ def read_bundle(product: ProductSection) -> ProductFirmware | None:
     try:
         bundle = Bundle.open(product.firmware, [key])
     except BundleError as error:
-        raise ConfigError(str(error), code=error.code, operator=error.operator, **error.facts) from error
+        raise ConfigError.of(error) from error
     return checked(bundle, product)
 
 

@@ -27,7 +27,7 @@ from firmware_tools.bundle_manifest import LockStep
 from firmware_tools.errors import FlashError
 from firmware_tools.flashers import FlashReport, Payload, Phase, Placed, Target, Watch
 from firmware_tools.flashers.child import PATIENCE, Ended, Tool, in_memory, memory_path, run_child
-from firmware_tools.flashers.tool_run import Stopwatch, checked_options, port_is_gone
+from firmware_tools.flashers.tool_run import Failures, Stopwatch, checked_options, failure_code, gone, port_is_gone
 
 __all__ = ["OPTIONS", "EspFlasher"]
 
@@ -52,7 +52,7 @@ _FLAGS: Final = (
 )
 """Bits of the flags in ``GET_SECURITY_INFO``, from the lowest (esptool documentation, *Serial Protocol*)."""
 
-_FAILURES: Final = (
+_FAILURES: Final[Failures] = (
     (r"This chip is .* not |is not an? ESP\S* image|requires chip revision|not contain an", "flash.wrong_chip"),
     (r"will not fit in|larger than detected flash size|larger than 16MB", "flash.too_large"),
     (r"MD5 of file does not match|written flash region is empty|Verification failed", "flash.verify"),
@@ -206,13 +206,11 @@ class EspFlasher:
         self, images: Sequence[Placed], chip: str, options: Mapping[str, object], clock: Stopwatch
     ) -> "_Writing":
         writing = _Writing(images, clock)
-        more = []
-        if options.get("encrypt"):
-            more.append("--encrypt")
-        else:
-            more.append("--skip-flashed")
+        more = ["--encrypt"] if options.get("encrypt") else []
         if options.get("erase_all"):
-            more = [option for option in more if option != "--skip-flashed"] + ["--erase-all"]
+            more.append("--erase-all")
+        elif not more:
+            more.append("--skip-flashed")
         more.append("--compress" if options.get("compress", True) else "--no-compress")
         head = ["--chip", chip, "--baud", str(self._baud), "--after", "no-reset"]
         if not options.get("stub", True):
@@ -238,24 +236,20 @@ class EspFlasher:
 
         def watched(line: str) -> bool:
             if "Lost connection" in line and port_is_gone(self._port):  # esptool would look for it for seconds
-                raise self._gone()
+                raise gone(self._port)
             return on_line(line)
 
         try:
             return await run_child(tool.name, command, watched, patience=self._patience, fds=fds)
         except FlashError as error:
             if error.code == "flash.tool_hangs" and port_is_gone(self._port):
-                raise self._gone() from error
+                raise gone(self._port) from error
             raise
 
-    def _gone(self) -> FlashError:
-        return FlashError(f"the port {self._port} is gone", code="flash.no_answer", port=self._port)
-
     def _failure(self, tool: str, ended: Ended) -> FlashError:
-        said = "\n".join(ended.lines)
-        code = next((code for pattern, code in _FAILURES if re.search(pattern, said)), "flash.tool_failed")
         if port_is_gone(self._port):
-            return self._gone()
+            return gone(self._port)
+        code = failure_code(ended, _FAILURES)
         error = ended.find(r"(?:fatal error occurred|exception error occurred|Error|ERROR): (.*)")
         return FlashError(f"{tool}: {error or ended.last}", code=code, tool=tool, status=ended.status, port=self._port)
 

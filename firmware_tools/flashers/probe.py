@@ -25,7 +25,7 @@ from firmware_tools.bundle_manifest import LockStep
 from firmware_tools.errors import FlashError
 from firmware_tools.flashers import FlashReport, Payload, Phase, Placed, Target, Watch
 from firmware_tools.flashers.child import BAR_ENDS, PATIENCE, Ended, Tool, in_memory, memory_path, run_child
-from firmware_tools.flashers.tool_run import Stopwatch, checked_options
+from firmware_tools.flashers.tool_run import Failures, Stopwatch, checked_options, failure_code
 
 __all__ = ["OPTIONS", "ProbeFlasher"]
 
@@ -40,7 +40,7 @@ _PREFIX: Final = "station-flash-"
 _BAR: Final = 40
 """Signs in pyOCD's progress bar where its output is no terminal."""
 
-_FAILURES: Final = (
+_FAILURES: Final[Failures] = (
     (r"[Tt]arget type \S+ not recognized|Unknown target|unknown target", "flash.wrong_chip"),
     (r"No connected debug probe|No available debug probe|No target device available|not found", "flash.no_answer"),
     (r"locked|APPROTECT|access is disabled|protected", "flash.refused"),
@@ -174,8 +174,7 @@ class ProbeFlasher:
         return await run_child("pyocd", command, on_line, patience=self._patience, fds=fds, ends=ends)
 
     def _failure(self, ended: Ended) -> FlashError:
-        said = "\n".join(ended.lines)
-        code = next((code for pattern, code in _FAILURES if re.search(pattern, said)), "flash.tool_failed")
+        code = failure_code(ended, _FAILURES)
         reasons = [line for line in ended.lines if re.search(r"^\d+ [CE] |^Error|^No |Exception", line)]
         reason = re.sub(r"^\d+ [CE] | \[\w+\]$", "", reasons[0]) if reasons else ended.last
         return FlashError(f"pyocd: {reason}", code=code, status=ended.status, probe=self._probe)

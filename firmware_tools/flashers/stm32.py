@@ -26,7 +26,7 @@ from firmware_tools.bundle_manifest import LockStep
 from firmware_tools.errors import FlashError
 from firmware_tools.flashers import FlashReport, Payload, Phase, Placed, Target, Watch
 from firmware_tools.flashers.child import PATIENCE, Ended, Tool, in_memory, memory_path, run_child
-from firmware_tools.flashers.tool_run import Stopwatch, checked_options, port_is_gone
+from firmware_tools.flashers.tool_run import Failures, Stopwatch, checked_options, failure_code, gone, port_is_gone
 
 __all__ = ["FLASH_START", "OPTIONS", "Stm32Flasher"]
 
@@ -47,7 +47,7 @@ _GLANCE: Final = 256
 
 _SITE: Final = Path(__file__).with_name("stm32_site")
 
-_FAILURES: Final = (
+_FAILURES: Final[Failures] = (
     (r"Verification FAILED", "flash.verify"),
     (r"readout protection|NACK Command", "flash.refused"),
     (r"NACK 0x31", "flash.too_large"),
@@ -219,14 +219,13 @@ class Stm32Flasher:
             )
         except FlashError as error:
             if error.code == "flash.tool_hangs" and port_is_gone(self._port):
-                raise FlashError(f"the port {self._port} is gone", code="flash.no_answer", port=self._port) from error
+                raise gone(self._port) from error
             raise
 
     def _failure(self, ended: Ended) -> FlashError:
         if port_is_gone(self._port):
-            return FlashError(f"the port {self._port} is gone", code="flash.no_answer", port=self._port)
-        said = "\n".join(ended.lines)
-        code = next((code for pattern, code in _FAILURES if re.search(pattern, said)), "flash.tool_failed")
+            return gone(self._port)
+        code = failure_code(ended, _FAILURES)
         last = ended.find(r"^(Verification FAILED.*|Erase failed.*|Can't init.*|\S*Error: .*)") or ended.last
         return FlashError(f"stm32loader: {last}", code=code, status=ended.status, port=self._port)
 

@@ -1,15 +1,21 @@
 """What the flashers that run tools share: options of a payload, phases and their seconds, and a port that is gone."""
 
 import contextlib
+import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from firmware_tools.errors import FlashError
 from firmware_tools.flashers import Payload, Phase, Progress, Watch
+from firmware_tools.flashers.child import Ended
 
-__all__ = ["Stopwatch", "checked_options", "port_is_gone"]
+__all__ = ["Failures", "Stopwatch", "checked_options", "failure_code", "gone", "port_is_gone"]
+
+
+Failures: TypeAlias = Sequence[tuple[str, str]]
+"""Patterns of what a tool says, and the codes that they mean."""
 
 
 class Stopwatch:
@@ -61,6 +67,17 @@ def checked_options(payload: Payload, known: Mapping[str, type]) -> Mapping[str,
         if type(value) is not known[name]:
             raise FlashError(f"option {name} of the firmware has to be {known[name].__name__}", code="flash.refused")
     return payload.options
+
+
+def failure_code(ended: Ended, failures: Failures) -> str:
+    """Return the code of what a tool said before it failed: the first pattern that fits."""
+    said = "\n".join(ended.lines)
+    return next((code for pattern, code in failures if re.search(pattern, said)), "flash.tool_failed")
+
+
+def gone(port: str) -> FlashError:
+    """Make the error of a port that was pulled."""
+    return FlashError(f"the port {port} is gone", code="flash.no_answer", port=port)
 
 
 def port_is_gone(port: str) -> bool:

@@ -15,10 +15,10 @@ from typing import TypeAlias
 from firmware_tools.flashers import FlashReport
 from station.config import ProductSection, SlotConfig
 from station.errors import LinkError, StationError, Unplugged
-from station.line import policy
 from station.line.drivers import driver_maker
 from station.line.flashing import Flashing
 from station.line.seat import COME_BACK, Seat
+from station.line.stepping import in_time, tried
 from station.ports.link import Link, open_link
 from station.ports.slots import SlotMap
 from station.ports.uevent import present_ports
@@ -135,26 +135,13 @@ class _Job:
         seat = Seat(self._slot, await self._open(0.0), self._make_driver, lambda: self._open(COME_BACK))
         try:
             flashing = Flashing(self._firmware, seat, self._progress)
-            for tries_left in reversed(range(flashing.step.tries)):
-                try:
-                    return await self._in_time(flashing)
-                except StationError as error:
-                    if not (tries_left and policy.may_retry(error)):
-                        raise
-            raise AssertionError(flashing.step)  # pragma: no cover - the loop returns or raises
+            step = flashing.step
+            return await tried(step, lambda: in_time(step, flashing.flash, lambda: step.party))
         finally:
             seat.close()
 
     def _progress(self, percent: int) -> None:
         self._watch(FlashProgress(self._slot.name, percent))
-
-    @staticmethod
-    async def _in_time(flashing: Flashing) -> FlashReport:
-        try:
-            async with asyncio.timeout(flashing.step.deadline):
-                return await flashing.flash()
-        except TimeoutError:
-            raise policy.deadline_error(flashing.step, flashing.step.party) from None
 
     async def _open(self, patience: float) -> Link:
         """Open the slot's port, if it is there within so many seconds."""

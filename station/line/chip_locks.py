@@ -48,7 +48,7 @@ async def lock_chip(firmware: ProductFirmware, seat: Seat) -> dict[str, str]:
             for step in firmware.plan.chip:
                 observed[step.name] = seen(step, await flasher.lock(step))
     except FirmwareToolsError as error:
-        raise DeviceError(str(error), code=error.code, operator=error.operator, **error.facts) from error
+        raise DeviceError.of(error) from error
     return observed
 
 

@@ -98,7 +98,7 @@ class Flashing:
             async with self.seat.flasher(self.payload) as flasher:
                 return await flasher.flash(self.payload, self._progress)
         except FirmwareToolsError as error:
-            raise DeviceError(str(error), code=error.code, operator=error.operator, **error.facts) from error
+            raise DeviceError.of(error) from error
         finally:
             self.seat.on_upload(False)
 

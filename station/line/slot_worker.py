@@ -27,7 +27,7 @@ from functools import partial
 from time import monotonic
 
 from station.config import SlotConfig
-from station.errors import LinkError, StationError, UnitRefused, Unplugged
+from station.errors import LinkError, StationError, UnitRefused, Unplugged, on_record
 from station.events import SlotChanged, SlotState, Watch
 from station.line import policy
 from station.line.drivers import driver_maker
@@ -387,8 +387,7 @@ class SlotWorker:
             got=now,
         )
         with suppress(StationError):  # a manifest that can't be written stops the next unit by itself
-            facts = {**error.facts, "code": error.code, "reason": error}
-            self._shop.manifest.event(None, self.slot.name, policy.IDENTIFY.name, "failed", facts)
+            self._shop.manifest.event(None, self.slot.name, policy.IDENTIFY.name, "failed", on_record(error))
         self._end(self._tell_error(error))
 
     def _tell_error(self, error: StationError) -> SlotChanged:

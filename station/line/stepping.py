@@ -1,6 +1,6 @@
 """How the steps of one board are run: each under its deadline and its retry rule, told to the watcher, and recorded.
 
-Which steps there are, and what each does, stands in ``unit.py``.
+Which steps there are, and what each does, stands in ``unit.py``. Who keeps no record takes ``tried`` and ``in_time``.
 """
 
 import asyncio
@@ -15,6 +15,29 @@ from station.line.policy import Party, Step
 from station.manifest import Manifest, UnitRecord
 
 T = TypeVar("T")
+
+
+async def tried(
+    step: Step, attempt: Callable[[], Awaitable[T]], again: Callable[[StationError], None] = lambda _error: None
+) -> T:
+    """Make as many attempts at a step as its retry rule allows; ``again`` is told why there is another one."""
+    for tries_left in reversed(range(step.tries)):
+        try:
+            return await attempt()
+        except StationError as error:
+            if not (tries_left and policy.may_retry(error)):
+                raise
+            again(error)
+    raise AssertionError(step)  # pragma: no cover - the loop returns or raises
+
+
+async def in_time(step: Step, work: Callable[[], Awaitable[T]], party: Callable[[], Party]) -> T:
+    """Wait for ``work`` until the step's deadline; ``party`` tells who is waited for when that comes."""
+    try:
+        async with asyncio.timeout(step.deadline):
+            return await work()
+    except TimeoutError:
+        raise policy.deadline_error(step, party()) from None
 
 
 class Stepping:
@@ -42,26 +65,18 @@ class Stepping:
         self._step = step
         self._tell(SlotState.RUNNING, sentence=step.saying)
         began = monotonic()
-        for tries_left in reversed(range(step.tries)):
-            try:
-                result = await self._in_time(step, work)
-            except StationError as error:
-                if not (tries_left and policy.may_retry(error)):
-                    raise
-                self._note("retry", code=error.code, reason=error)
-            else:
-                self._note("done", ms=round((monotonic() - began) * 1000))
-                return result
-        raise AssertionError(step)  # pragma: no cover - the loop returns or raises
+        result = await tried(
+            step,
+            lambda: self._in_time(step, work),
+            lambda error: self._note("retry", code=error.code, reason=error),
+        )
+        self._note("done", ms=round((monotonic() - began) * 1000))
+        return result
 
     async def _in_time(self, step: Step, work: Callable[[], Awaitable[T]]) -> T:
         """Wait for ``work`` until the step's deadline; what it waits for may change on the way (``_party``)."""
         self._party = step.party
-        try:
-            async with asyncio.timeout(step.deadline):
-                return await work()
-        except TimeoutError:
-            raise policy.deadline_error(step, self._party) from None
+        return await in_time(step, work, lambda: self._party)
 
     def _wait_for(self, party: Party) -> None:
         self._party = party

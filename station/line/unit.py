@@ -23,11 +23,10 @@ from contextlib import suppress
 from dataclasses import replace
 from hashlib import sha256
 from time import monotonic
-from typing import TypeAlias
 
 from hsm import Authority, Csr, HsmError
 from station.devices import Attesting, Capability, Driver, Identity, Locks
-from station.errors import DeviceError, StationError
+from station.errors import DeviceError, Explained, StationError, on_record
 from station.events import SlotChanged, SlotState, Watch
 from station.line import policy
 from station.line.chip_locks import lock_chip
@@ -42,9 +41,6 @@ from station.line.workshop import Workshop
 from station.locking import LockPlan, said
 from station.manifest import Proof, RecordedCertificate, UnitRecord, UnitState
 from station.product_firmware import ProductFirmware
-
-Explained: TypeAlias = StationError | HsmError
-"""Errors that carry a code, a sentence for the operator and facts."""
 
 
 class UnitRun(Stepping):
@@ -280,22 +276,14 @@ class UnitRun(Stepping):
         """
         issuer = self._shop.issuer_of(leaf)  # None: another one signed it, whose chain is not here
         chain = None if issuer is None else (leaf, *issuer.chain)
-        may_again = True
-        if identity.leaf_sha256 is not None or chain is None:
-            try:
-                return await self._do(policy.READ_BACK, lambda: self._read_back(leaf, chain))
-            except DeviceError as error:
-                if chain is None or not policy.may_install_again(error, identity):
-                    raise
-                self._note("install again", **{**error.facts, "code": error.code, "reason": error})
-                may_again = False
-        await self._do(policy.INSTALL, lambda: self._hand_over(chain))
+        if identity.leaf_sha256 is None and chain is not None:
+            await self._do(policy.INSTALL, lambda: self._hand_over(chain))
         try:
             return await self._do(policy.READ_BACK, lambda: self._read_back(leaf, chain))
         except DeviceError as error:
-            if not (may_again and policy.may_install_again(error, identity)):
+            if chain is None or not policy.may_install_again(error, identity):
                 raise
-            self._note("install again", **{**error.facts, "code": error.code, "reason": error})
+            self._note("install again", **on_record(error))
         await self._do(policy.INSTALL, lambda: self._hand_over(chain))
         return await self._do(policy.READ_BACK, lambda: self._read_back(leaf, chain))
 
@@ -397,11 +385,11 @@ class UnitRun(Stepping):
             self._note_flash()
         if self._unit is None:
             with suppress(StationError):  # a manifest that can't be written may be the very error
-                self._note("failed", **{**error.facts, "code": error.code, "reason": error})
+                self._note("failed", **on_record(error))
         else:
             unit, step = self._unit, self._step
             try:
-                self._note("failed", **{**error.facts, "code": error.code, "reason": error})
+                self._note("failed", **on_record(error))
                 await self._in_time(
                     policy.RECORD_FAILURE,
                     lambda: self._shop.manifest.failed(unit.id, error.code, str(error), step.name),

@@ -52,7 +52,7 @@ class UnitData(Flashing):
         try:
             images = tuple(make_unit_file(unit_file, facts) for unit_file in firmware.bundle.unit_files)
         except FirmwareToolsError as error:
-            raise DeviceError(str(error), code=error.code, operator=error.operator, **error.facts) from error
+            raise DeviceError.of(error) from error
         self.payload = _alone(firmware.bundle.payload, images)
         size = sum(len(image.content) for image in images)
         self.step = replace(

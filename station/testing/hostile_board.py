@@ -10,7 +10,6 @@
 What it did stands in ``twisted`` (answers that were not the right ones); keys that may have a certificate in ``shown``.
 """
 
-import asyncio
 from collections.abc import Mapping
 from hashlib import sha256
 from random import Random
@@ -24,7 +23,7 @@ from cryptography.x509.oid import NameOID
 
 from firmware_tools.provisioning_group import PROOF_DOMAIN
 from station.testing.scripted_board import Answer, ScriptedBoard, Verb
-from station.testing.twists import TWISTS, Pieces, Reply, RequestHeader, Twist
+from station.testing.twists import TWISTS, Reply, RequestHeader, Twist, say
 
 PAST_LIMIT: Final = 400
 """Recorded exchanges that are kept."""
@@ -109,23 +108,13 @@ class HostileBoard(ScriptedBoard):
         reply = Reply(header, answer, self._past)
         if self.dice.random() < self._twist_rate.get(verb, 0.0):
             self.twisted += 1
-            self._say(self.dice.choice(self._twists)(self.dice, reply))
+            say(self.link, self.dice.choice(self._twists)(self.dice, reply))
             answered: Answer = None
         else:
             answered = answer
         self._past.append((header, reply.body))
         del self._past[: len(self._past) - PAST_LIMIT]
         return answered
-
-    def _say(self, pieces: Pieces) -> None:
-        """Put pieces on the wire, each in its time, while this visit lasts."""
-        link, when = self.link, 0.0
-        for wait, piece in pieces:
-            when += wait
-            if link is not None and when == 0:
-                link.receive(piece)
-            elif link is not None:
-                asyncio.get_running_loop().call_later(when, link.receive, piece)
 
 
 def _spki(key: PrivateKey) -> bytes:

@@ -11,14 +11,13 @@ The board knows nothing of it: it is any that has ``plug``, ``link`` and ``comma
 ``ScriptedShell``.
 """
 
-import asyncio
 from collections.abc import Callable, Sequence
 from random import Random
 from typing import Final, Protocol, TypeAlias
 
 from station.testing.memory_link import MemoryLink
 from station.testing.text_twists import TEXT_TWISTS, Said, TextTwist
-from station.testing.twists import Pieces
+from station.testing.twists import say
 
 PAST_LIMIT: Final = 300
 """Recorded exchanges that are kept."""
@@ -111,16 +110,6 @@ class HostileConsole:
         del self._past[: len(self._past) - PAST_LIMIT]
         if command.startswith(self._kind) and self.dice.random() < self._rate:
             self.twisted += 1
-            self._say(self.dice.choice(self._twists)(self.dice, Said(command, data, self._past)))
+            say(self._link, self.dice.choice(self._twists)(self.dice, Said(command, data, self._past)))
         elif self._link is not None:
             self._link.receive(self.between(data))
-
-    def _say(self, pieces: Pieces) -> None:
-        """Put pieces on the wire, each in its time, while this visit lasts."""
-        link, when = self._link, 0.0
-        for wait, piece in pieces:
-            when += wait
-            if link is not None and when == 0:
-                link.receive(piece)
-            elif link is not None:
-                asyncio.get_running_loop().call_later(when, link.receive, piece)

@@ -6,6 +6,7 @@ bytes with the seconds to wait before each; no piece is silence. The lengths and
 are those that decoders of CBOR, Base64 and length-prefixed frames were seen to fall for.
 """
 
+import asyncio
 import struct
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
@@ -18,10 +19,23 @@ from smp import packet
 
 from firmware_tools.smp_framing import LINE_LENGTH, MESSAGE_LIMIT
 from station.devices.smp_wire import TALK_LIMIT
+from station.testing.memory_link import MemoryLink
 from station.testing.scripted_board import frame
 
 Pieces: TypeAlias = Sequence[tuple[float, bytes]]
 """Seconds to wait, and what is said then."""
+
+
+def say(link: MemoryLink | None, pieces: Pieces) -> None:
+    """Put pieces on the wire, each in its time, while this visit lasts."""
+    when = 0.0
+    for wait, piece in pieces:
+        when += wait
+        if link is not None and when == 0:
+            link.receive(piece)
+        elif link is not None:
+            asyncio.get_running_loop().call_later(when, link.receive, piece)
+
 
 RequestHeader: TypeAlias = tuple[int, int, int, int]
 """Operation, group, sequence and command."""
