@@ -69,6 +69,7 @@ class VirtualBoard:
         self._terminal: PseudoTerminal | None = None
         self._watch = -1
         self._relay: Relay | None = None
+        self._plugs = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self.deaths = 0
@@ -219,11 +220,12 @@ class VirtualBoard:
             if self._terminal is not None:
                 return
             terminal = self._terminal = PseudoTerminal(self.port)
+            self._plugs += 1
             wires = self._bench.wires
             self._watch = wires.call(lambda: wires.openers.watch(terminal.slave_path, terminal.unlock))
             wire = Wire() if self.wire is None and self._bench.machine.needs_socket else self.wire
             if wire is not None:
-                relay = self._relay = Relay(wires, terminal, self._watch, wire, self._cut)
+                relay = self._relay = Relay(wires, terminal, self._watch, wire.at_plug(self._plugs), self._cut)
                 wires.call(relay.open)
             self.power_on()
             terminal.publish()

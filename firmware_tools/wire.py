@@ -11,7 +11,8 @@ sees the right moment, and sixteen busy wires wake a processor a thousand times 
 
 Harm. Each byte may lose its life, arrive twice, or have one of its bits turned, and the board may say a line of log in
 the middle of whatever it was saying. The dice are seeded, and they are thrown by position in the stream: a run with the
-same seed and the same bytes harms the same bytes, however the operating system cuts the stream into pieces.
+same seed and the same bytes harms the same bytes, however the operating system cuts the stream into pieces. Each time
+the cable is put in there are other dice: whoever tries again does not meet the same misfortune at the same byte.
 
 Cut. After so many bytes in one direction the cable is pulled, the board loses its power, or another board takes its
 place; once.
@@ -30,6 +31,9 @@ BITS_PER_BYTE: Final = 10
 
 SLICE: Final = 0.001
 """Seconds of a wire's time that are delivered together."""
+
+_SEED_BITS: Final = 32
+"""Seeds that people give are smaller."""
 
 BACKLOG: Final = 4096
 """Bytes that wait at the near end of a lane before the sender has to: the transmit buffer of a Linux serial port is
@@ -114,6 +118,10 @@ class Wire:
     def without_cut(self) -> "Wire":
         """Return the same wire, whole."""
         return replace(self, cut=None)
+
+    def at_plug(self, number: int) -> "Wire":
+        """Return the same wire with the dice of the time that the cable is put in, 1 for the first."""
+        return replace(self, seed=self.seed + (number - 1 << _SEED_BITS))
 
 
 @dataclass(frozen=True, slots=True)

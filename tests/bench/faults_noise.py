@@ -1,6 +1,7 @@
 """Boards behind wires on which bits are turned, at 115200 baud."""
 
 import time
+import zlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -81,7 +82,7 @@ def noise(
 
 def _seeded(wire: Wire, boards: int, name: str) -> dict[str, Wire]:
     """Return a wire for each slot; the dice of each depend on the round, so that no two rounds are alike."""
-    seed = sum(name.encode()) * 1000 + len(name)
+    seed = zlib.crc32(name.encode())
     return {
         f"slot{number}": Wire(baud=wire.baud, flip_rate=wire.flip_rate, seed=seed + number)
         for number in range(1, boards + 1)

@@ -233,6 +233,24 @@ def test_injected_noise_reaches_the_station(start, wire):
             heard += station.read(100)
 
 
+def test_a_wire_harms_other_bytes_each_time_the_cable_is_put_in(start):
+    board = start(wire=Wire(flip_rate=0.5, seed=1)).boards[0]
+
+    def injected():
+        with open(board.port, "rb", buffering=0) as station:  # noqa: PTH123 - a terminal
+            board.inject(bytes(100))
+            heard = b""
+            while len(heard) < 100:
+                assert select.select([station], [], [], PATIENCE)[0]
+                heard += station.read(100)
+        return heard
+
+    first = injected()
+    board.unplug()
+    board.plug()
+    assert injected() != first
+
+
 async def test_a_traced_board_writes_down_its_requests(start):
     line = start(trace=True)
     await identify(line.ports[0])
