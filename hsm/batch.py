@@ -2,7 +2,9 @@
 
 Requests go through in chunks. While the token signs one chunk, the next is parsed, drafted and linted; the intents of a
 chunk are one commit, its certificates another, so the disk is waited for twice a chunk and not twice a certificate.
-Memory holds ``IN_FLIGHT`` chunks, whatever the folder holds.
+Memory holds ``IN_FLIGHT`` chunks, whatever the folder holds. On a single core a token that computes in this process,
+like SoftHSM, and the preparing of requests take turns: side by side they would only take the core from each other, at
+each signature anew.
 
 After a crash the same command finishes: what is recorded is written out again, what was intended is signed as it was
 intended, and the rest is signed as ever.
@@ -15,7 +17,7 @@ import stat
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
@@ -40,6 +42,9 @@ CHUNK_SECONDS: Final = 1.0
 
 CHUNK_LEAST: Final = 4
 CHUNK_FIRST: Final = 32
+
+JUDGED_SECONDS: Final = 0.05
+"""How long a token has to be busy with a chunk to be judged by it: for less, another program may be to blame."""
 
 IN_FLIGHT: Final = 3
 """Chunks in work: one at the token, one at the disk, one being prepared."""
@@ -132,6 +137,8 @@ class Batch:
         self._reader: JournalReader | None = None
         self._crowded = True
         self._chunk = CHUNK_FIRST
+        self._turns: AbstractAsyncContextManager[None] = asyncio.Lock() if _cores() == 1 else nullcontext()
+        """Whether somebody prepares requests or the token signs; nobody has to wait for it on two cores."""
 
     async def sign(self, files: Iterable[str]) -> None:
         """Sign the requests in files. A request that is refused does not stop the others.
@@ -156,7 +163,8 @@ class Batch:
             async with asyncio.TaskGroup() as group:
                 while chunk := list(islice(files, self._chunk)):
                     await free.acquire()
-                    work = [one for path in chunk if (one := self._prepared(path)) is not None]
+                    async with self._turns:
+                        work = [one for path in chunk if (one := self._prepared(path)) is not None]
                     task = group.create_task(self._finish(work))
                     task.add_done_callback(lambda _: free.release())
                     await asyncio.sleep(0)  # let the chunk before hand its signatures in
@@ -235,13 +243,14 @@ class Batch:
         for one in work:
             if one.open is not None:
                 ready.append((one, await journal.attempt(one.open.id)))  # noqa: PERF401 - it waits
-        began = time.monotonic()
-        ends = await self._desk.authority.issue_all(
-            [one.draft for one, _ in ready],
-            warrants=[one.warrant for one, _ in ready],
-            again=lambda at: journal.attempt(ready[at][1].issuance_id),
-        )
-        self._adapt(time.monotonic() - began)
+        async with self._turns:
+            began, worked = time.monotonic(), time.process_time()
+            ends = await self._desk.authority.issue_all(
+                [one.draft for one, _ in ready],
+                warrants=[one.warrant for one, _ in ready],
+                again=lambda at: journal.attempt(ready[at][1].issuance_id),
+            )
+            self._adapt(time.monotonic() - began, time.process_time() - worked)
         # A token that fails in the middle of a chunk has signed the first of it: they are worth keeping.
         signed = [(intent, end) for (_, intent), end in zip(ready, ends, strict=True) if isinstance(end, bytes)]
         issued: list[Issued] = await journal.perform(partial(record_all, signed=signed))
@@ -250,8 +259,15 @@ class Batch:
         if (error := next((end for end in ends if isinstance(end, HsmError)), None)) is not None:
             raise error
 
-    def _adapt(self, seconds: float) -> None:
-        """Make chunks so large that the token is busy with one for a moment: a slow one gets few at once."""
+    def _adapt(self, seconds: float, worked: float) -> None:
+        """Make chunks so large that the token is busy with one for a moment: a slow one gets few at once.
+
+        Args:
+            seconds: that the token took for a chunk.
+            worked: seconds that this process computed meanwhile.
+        """
+        if seconds > JUDGED_SECONDS and worked < seconds / 2:  # it computes elsewhere
+            self._turns = nullcontext()
         if seconds > CHUNK_SECONDS:
             self._chunk = max(CHUNK_LEAST, self._chunk // 2)
         elif seconds < CHUNK_SECONDS / 4:
@@ -273,6 +289,10 @@ class Batch:
 
     def _refuse(self, request: str, error: HsmError) -> None:
         self._tell(Outcome(request, End.REFUSED, None, error.code, str(error)))
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
 
 
 @contextmanager

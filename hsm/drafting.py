@@ -311,8 +311,7 @@ class Drafter:
     def _filled(self, blueprint: _Blueprint, fields: Mapping[str, str]) -> _Filled:
         """Return the builder with the extensions that are made of templates."""
         if not blueprint.fields:
-            more = blueprint.profile.filled_extensions({})
-            return blueprint.fixed if not more else self._kept(blueprint, (), {})
+            return self._kept(blueprint, (), {})
         values = {SHARD_FIELD: "main", **fields, ISSUER_FIELD: self.facts.key_identifier.hex()}
         return self._kept(blueprint, tuple(values.get(name) for name in blueprint.fields), values)
 

@@ -1,11 +1,12 @@
 """The one thread that writes, and commits for several callers at once.
 
 A commit costs an fsync, and that is most of what a row costs. So operations queue up while a commit runs; the thread
-then takes all that wait, runs each in its own savepoint (one that waits alone needs none), commits once, and only then
-tells the callers. An operation that fails is rolled back alone and fails its own caller. A commit that fails (disk
-full) fails all callers of the batch: nothing was reported that is not durable. The other way round is possible and
-harmless: after a failed commit and a crash the rows may be there all the same; then the board's next visit finds them,
-as after any crash.
+then takes all that wait, runs them, commits once, and only then tells the callers. Where one of them fails, all are
+rolled back and run again, each in its own savepoint; so an operation may run twice, and only what it does to the rows
+may matter. One that fails again is rolled back alone and fails its own caller. A commit that fails (disk full) fails
+all callers of the batch: nothing was reported that is not durable. The other way round is possible and harmless: after
+a failed commit and a crash the rows may be there all the same; then the next visit of the board finds them, as after
+any crash.
 
 Events nobody waits for do not cause a commit of their own: they go with the next one, or after ``EVENT_SECONDS``.
 """
@@ -30,7 +31,7 @@ from hsm.durable.refusal import refusal
 
 Result = TypeVar("Result")
 Operation = Callable[[sqlite3.Connection, str], Result]
-"""Gets the connection, inside a transaction, and the time at which the operation was asked for."""
+"""Gets the connection, inside a transaction, and the time at which the operation was asked for; may be run twice."""
 
 EVENT_SECONDS: Final = 0.5
 """How long an event that nobody waits for may stay in memory only."""
@@ -194,26 +195,11 @@ class Writer:
     def _commit(self, batch: list[_Queued]) -> None:
         execute = self._connection.execute
         execute("BEGIN IMMEDIATE")
-        # One operation needs no savepoint: the transaction is undone. With one, each statement that changes many pages
-        # costs twice as much, because SQLite goes through all that the savepoint keeps at the end of each.
-        has_all = len(batch) == 1 and batch[0].future is not None
-        for entry in batch:
-            is_event = entry.future is None  # one statement, and undone as one without a savepoint
-            marked = not (is_event or has_all)
-            if marked:
-                execute("SAVEPOINT operation")
-            try:
-                entry.result = entry.operation(self._connection, entry.at)
-            except BaseException as error:
-                if has_all or not self._connection.in_transaction:  # there is nothing else, or SQLite gave up on all
-                    raise
-                entry.error = self._translated(error)
-                if is_event:
-                    _log.error("an event was refused: %s", entry.error)
-                else:
-                    execute("ROLLBACK TO operation")
-            if marked:
-                execute("RELEASE operation")
+        if not self._ran_together(batch):
+            self._connection.rollback()
+            execute("BEGIN IMMEDIATE")
+            for entry in batch:
+                self._run_apart(entry)
         if _inode(self._path) != self._inode:  # SQLite would go on in a file that nobody finds any more
             raise self._kind.errors.unwritable(
                 f"{self._path}: was deleted, moved or replaced while it is written to; put it back, or stop and restore"
@@ -228,6 +214,40 @@ class Writer:
             )
         execute("COMMIT")
         self.commits += 1
+
+    def _ran_together(self, batch: list[_Queued]) -> bool:
+        """Run operations as one; tell whether all of them went well.
+
+        With a savepoint, a statement costs a third more, and twice as much where many pages change: at its end SQLite
+        goes through all that the savepoint keeps. Refusals are rare, and one operation is undone with its transaction.
+        """
+        try:
+            for entry in batch:
+                entry.result = entry.operation(self._connection, entry.at)
+        except BaseException:
+            if len(batch) == 1 and batch[0].future is not None:
+                raise
+            return False
+        return True
+
+    def _run_apart(self, entry: _Queued) -> None:
+        """Run an operation so that it can be undone alone."""
+        execute = self._connection.execute
+        is_event = entry.future is None  # one statement, and undone as one without a savepoint
+        if not is_event:
+            execute("SAVEPOINT operation")
+        try:
+            entry.result = entry.operation(self._connection, entry.at)
+        except BaseException as error:
+            if not self._connection.in_transaction:  # SQLite gave up on all
+                raise
+            entry.result, entry.error = None, self._translated(error)
+            if is_event:
+                _log.error("an event was refused: %s", entry.error)
+            else:
+                execute("ROLLBACK TO operation")
+        if not is_event:
+            execute("RELEASE operation")
 
     def _undo(self, batch: list[_Queued], error: BaseException) -> None:
         """Roll the batch back; its events wait for better times, its callers get the error."""

@@ -32,6 +32,10 @@ TALLIED: Final = frozenset({"ocsp"})
 """Kinds of signatures that anybody can ask for: one row a day counts them."""
 
 _INSERT_TRY: Final = "INSERT INTO signature (issuer_id, kind, issuance_id, at) VALUES (?, 'certificate', ?, ?)"
+_INSERT_FIRST_TRIES: Final = """
+INSERT INTO signature (issuer_id, kind, issuance_id, at)
+SELECT issuer_id, 'certificate', id, at FROM issuance WHERE id BETWEEN ? AND ?
+"""
 
 
 def issuer_id(connection: sqlite3.Connection, at: str, issuer: bytes) -> int:
@@ -61,10 +65,19 @@ def _places(connection: sqlite3.Connection, at: str, wanted: Reservation) -> tup
 
 def reserve(connection: sqlite3.Connection, at: str, *, wanted: Reservation) -> Intent:
     """Write the intent to sign, and count the first try."""
-    return _reserve(connection, at, wanted, _places(connection, at, wanted))
+    intent = _intend(connection, at, wanted, _places(connection, at, wanted))
+    _count_first_tries(connection, [intent])
+    return intent
 
 
-def _reserve(connection: sqlite3.Connection, at: str, wanted: Reservation, places: tuple[int, int | None]) -> Intent:
+def _count_first_tries(connection: sqlite3.Connection, intents: Sequence[Intent]) -> None:
+    """Count a try for each of some intents, which are all that were made since the first of them."""
+    if intents:
+        connection.execute(_INSERT_FIRST_TRIES, (intents[0].issuance_id, intents[-1].issuance_id))
+
+
+def _intend(connection: sqlite3.Connection, at: str, wanted: Reservation, places: tuple[int, int | None]) -> Intent:
+    """Write an intent; its first try is still to be counted."""
     issuer, batch = places
     draft: IntentDraft = wanted.draft
     tbs = draft.tbs
@@ -82,7 +95,6 @@ def _reserve(connection: sqlite3.Connection, at: str, wanted: Reservation, place
         raise
     issuance_id = cursor.lastrowid
     assert issuance_id is not None  # noqa: S101 - for mypy: an INSERT has one
-    connection.execute(_INSERT_TRY, (issuer, issuance_id, at))
     return Intent(issuance_id, draft.serial, tbs, draft.tbs_sha256, 1)
 
 
@@ -102,7 +114,7 @@ def reserve_each(
     places = _places(connection, at, wanted[0]) if wanted else (0, None)
     for one in wanted:
         try:
-            found.append(_reserve(connection, at, one, places))
+            found.append(_intend(connection, at, one, places))
         except JournalError as error:
             found.append(error)
         except sqlite3.IntegrityError as error:
@@ -110,6 +122,7 @@ def reserve_each(
             if not isinstance(ours, JournalError):
                 raise
             found.append(ours)
+    _count_first_tries(connection, [one for one in found if isinstance(one, Intent)])
     return found
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -17,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pkcs11.exceptions import MechanismInvalid
 
 from hsm import Authority, Csr, Profile, TokenError, der
-from hsm.batch import CHUNK, CHUNK_LEAST, Batch, End, request_files
+from hsm.batch import CHUNK, CHUNK_FIRST, CHUNK_LEAST, JUDGED_SECONDS, Batch, End, request_files
 from hsm.bundles import Form
 from hsm.issuing import Desk
 from hsm.journal import CaJournal, JournalReader, JournalUnwritable
@@ -84,13 +85,50 @@ async def test_commits_are_shared(desk, folder):
 def test_chunks_are_as_large_as_the_token_is_fast(desk, folder):
     batch = Batch(desk, folder)
     for _ in range(20):
-        batch._adapt(0.01)
+        batch._adapt(0.01, 0.01)
     assert batch._chunk == CHUNK
     for _ in range(20):
-        batch._adapt(10)
+        batch._adapt(10, 10)
     assert batch._chunk == CHUNK_LEAST
-    batch._adapt(0.5)
+    batch._adapt(0.5, 0.5)
     assert batch._chunk == CHUNK_LEAST
+
+
+async def test_on_one_core_nothing_is_prepared_while_a_token_of_this_process_signs(desk, folder, monkeypatch):
+    monkeypatch.setattr("hsm.batch._cores", lambda: 1)
+    fill(folder, 4 * CHUNK_FIRST)
+    batch = Batch(desk, folder.parent / "out")
+    issue_all, prepared = desk.authority.issue_all, batch._prepared
+    signing, prepared_meanwhile = [], []
+
+    async def watched_issue_all(*arguments, **options):
+        signing.append(True)
+        await asyncio.sleep(0)
+        try:
+            return await issue_all(*arguments, **options)
+        finally:
+            signing.pop()
+
+    def watched_prepared(path):
+        prepared_meanwhile.append(bool(signing))
+        return prepared(path)
+
+    monkeypatch.setattr(desk.authority, "issue_all", watched_issue_all)
+    monkeypatch.setattr(batch, "_prepared", watched_prepared)
+    await batch.sign(request_files(folder))
+    assert prepared_meanwhile == [False] * 4 * CHUNK_FIRST
+
+
+def test_requests_are_prepared_beside_a_token_that_computes_elsewhere(desk, folder, monkeypatch):
+    monkeypatch.setattr("hsm.batch._cores", lambda: 2)
+    assert isinstance(Batch(desk, folder)._turns, nullcontext)
+    monkeypatch.setattr("hsm.batch._cores", lambda: 1)
+    batch = Batch(desk, folder)
+    for seconds, worked in ((JUDGED_SECONDS, 0), (1, 0.9)):
+        batch._adapt(seconds, worked)
+        assert not isinstance(batch._turns, nullcontext)
+    batch._adapt(1, 0.1)
+    assert isinstance(batch._turns, nullcontext)
 
 
 async def test_second_run_signs_nothing_and_writes_what_is_missing(desk, folder):

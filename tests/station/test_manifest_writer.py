@@ -104,16 +104,22 @@ async def test_lone_operation_that_fails_leaves_nothing_of_what_it_did(manifest)
     connection.close()
 
 
-async def test_lone_operation_has_no_savepoint_whose_pages_each_statement_would_go_through(manifest):
+@pytest.mark.parametrize(
+    ("boards", "savepoints"), [(("board",), 0), (("board", "board-2"), 0), (("board", "bad\n", "board-2"), 3)]
+)
+async def test_operations_that_go_well_have_no_savepoint_whose_pages_each_statement_would_go_through(
+    manifest, boards, savepoints
+):
     said = []
 
     def listen(connection, at):
         connection.set_trace_callback(said.append)
 
     await manifest._writer.perform(listen)
-    await begin(manifest, "board")
-    assert "COMMIT" in said
-    assert not [text for text in said if "SAVEPOINT" in text]
+    _, commits = await together(manifest, *(begin(manifest, board) for board in boards))
+    assert commits == 1
+    assert any(text.startswith("INSERT INTO unit") for text in said)
+    assert said.count("SAVEPOINT operation") == savepoints
 
 
 async def test_operation_that_fails_in_a_shared_commit_fails_alone(manifest):
