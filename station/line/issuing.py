@@ -95,7 +95,8 @@ class UnitIssuance:
 
         def draft(product_serial: str) -> LintedTbs:
             fields, serial = self._fields(product_serial), new_serial(shop.station_id)
-            made = authority.draft(shop.profile, self._csr.public_key, fields=fields, serial=serial, now=shop.now())
+            key, spki = self._csr.public_key, self._csr.spki
+            made = authority.draft(shop.profile, key, fields=fields, serial=serial, now=shop.now(), spki=spki)
             drafts.append(made)
             return made
 

@@ -52,7 +52,10 @@ of certificates out of a budget of one."""
 
 _TO_RESERVE: Final = f"""
 SELECT unit.hardware_id, unit.state, unit.product_serial, issuance.id, issuance.spki_sha256, holder.id,
-       holder.hardware_id, production_order.closed_at, production_order.suspended_at, production_order.reserved,
+       holder.hardware_id, (
+           SELECT count(*) FROM issuance AS given_up WHERE unit_id = ?1 AND state = 'void'
+           AND NOT EXISTS (SELECT 1 FROM life_act WHERE issuance_id = given_up.id)  -- a person answers for those
+       ), production_order.closed_at, production_order.suspended_at, production_order.reserved,
        production_order.returned, production_order.burned, {ORDER_COLUMNS}
 FROM unit JOIN production_order ON production_order.id = unit.order_id
 LEFT JOIN issuance ON issuance.unit_id = unit.id AND issuance.state <> 'void'
@@ -130,7 +133,9 @@ def reserve(  # noqa: PLR0913  # what is taken, by name
     row = execute(_TO_RESERVE, (unit_id, spki_sha256)).fetchone()
     if row is None:
         raise _unknown(unit_id)
-    hardware_id, state, product_serial, live_id, live_key, holder_id, holder, *order_state = row[:-ORDER_WIDTH]
+    hardware_id, state, product_serial, live_id, live_key, holder_id, holder, given_up, *order_state = row[
+        :-ORDER_WIDTH
+    ]
     order_state = OrderState(*order_state)
     if state != UnitState.OPEN:
         raise RowRefused(f"unit {hardware_id} is {state}, not open; begin it first", code="manifest.unit_not_open")
@@ -154,7 +159,12 @@ def reserve(  # noqa: PLR0913  # what is taken, by name
             f"{profile!r}; finish it on a line with that order",
             order=terms.name,
         )
-    _check_issuances(connection, unit_id, hardware_id)
+    if given_up >= ISSUANCES_LIMIT:
+        raise RowRefused(
+            f"unit {hardware_id} had {given_up} certificates, all void: it gets no other",
+            code="manifest.issuances_limit",
+            operator="This board was begun anew too often. Put it into the red bin and call the line engineer.",
+        )
     number = order_state.taken
     if product_serial is None:
         check_may_take(stored, terms, order_state, at=at, taken=taken)
@@ -177,21 +187,6 @@ def reserve(  # noqa: PLR0913  # what is taken, by name
         (unit_id, spki_sha256, serial_text(drafted.serial), drafted.tbs, drafted.tbs_sha256, at, at),
     ).fetchone()
     return Intent(issuance_id, unit_id, product_serial, drafted.serial, drafted.tbs, drafted.tbs_sha256, 1)
-
-
-def _check_issuances(connection: sqlite3.Connection, unit_id: int, hardware_id: str) -> None:
-    """Refuse a unit that had too many certificates; it has no live one now."""
-    (void,) = connection.execute(
-        "SELECT count(*) FROM issuance WHERE unit_id = ? AND state = 'void'"
-        " AND NOT EXISTS (SELECT 1 FROM life_act WHERE issuance_id = issuance.id)",  # those a person answers for
-        (unit_id,),
-    ).fetchone()
-    if void >= ISSUANCES_LIMIT:
-        raise RowRefused(
-            f"unit {hardware_id} had {void} certificates, all void: it gets no other",
-            code="manifest.issuances_limit",
-            operator="This board was begun anew too often. Put it into the red bin and call the line engineer.",
-        )
 
 
 def _shared_key(hardware_id: str, holder: str, spki_sha256: bytes) -> DuplicateKey:

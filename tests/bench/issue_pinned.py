@@ -130,7 +130,8 @@ async def _issuance(
                 fields = {"product_serial": product_serial, "hardware_id": f"HW-{unit_id:06d}"}
                 fields |= {"model": "reference-device", "order": ORDER}
                 serial, now = new_serial(STATION_ID), datetime.now(UTC)
-                made.append(authority.draft(profile, csr.public_key, fields=fields, serial=serial, now=now))
+                key, spki = csr.public_key, csr.spki
+                made.append(authority.draft(profile, key, fields=fields, serial=serial, now=now, spki=spki))
                 return made[-1]
 
             intent = await manifest.reserve(
