@@ -17,7 +17,7 @@ Signatures that a power cut may have hidden (``lost_at_most``) count in favour. 
 """
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hsm.counting import SignatureCount
@@ -153,7 +153,7 @@ def compare(  # noqa: PLR0913 - each by name
     )
 
 
-def accept(connection: sqlite3.Connection, at: str, *, keys: Iterable[KeyAudit], reason: str) -> None:
+def accept(connection: sqlite3.Connection, at: str, *, keys: Sequence[KeyAudit], reason: str) -> None:
     """Write that somebody answers for differences and for tries that stand open; for ``CaJournal.perform``.
 
     Args:
@@ -162,14 +162,13 @@ def accept(connection: sqlite3.Connection, at: str, *, keys: Iterable[KeyAudit],
         keys: compared while nobody signs: a try on its way to the token would be closed too.
         reason: why they are in order; 1 to 400 characters.
     """
-    compared = tuple(keys)
     connection.executemany(
         "INSERT INTO accepted_difference (spki_sha256, signatures, reason, at) VALUES (?, ?, ?, ?)",
-        [(key.spki_sha256, one.signatures, reason, at) for key in compared for one in key.differences],
+        [(key.spki_sha256, one.signatures, reason, at) for key in keys for one in key.differences],
     )
     connection.executemany(
         "INSERT INTO closed_tries (spki_sha256, tries, reason, at) VALUES (?, ?, ?, ?)",
-        [(key.spki_sha256, key.closable, reason, at) for key in compared if key.closable],
+        [(key.spki_sha256, key.closable, reason, at) for key in keys if key.closable],
     )
 
 
