@@ -14,8 +14,14 @@ from typing import Final
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from firmware_tools.bundle import Contents
-from firmware_tools.release_signature import MAX_SIGNATURES, ReleaseSignature, key_id, protected_header, signing_input
+from firmware_tools.bundles.bundle import Contents
+from firmware_tools.bundles.release_signature import (
+    MAX_SIGNATURES,
+    ReleaseSignature,
+    key_id,
+    protected_header,
+    signing_input,
+)
 from firmware_tools.signing import ImageKey
 from firmware_tools.signing.esp import sign_esp
 from firmware_tools.signing.mcuboot import McubootSettings, sign_mcuboot

@@ -5,7 +5,7 @@ The bundle stays in memory, so what was verified is what every board gets, whate
 
 from dataclasses import dataclass
 
-from firmware_tools.bundle import Bundle
+from firmware_tools.bundles.bundle import Bundle
 from firmware_tools.errors import BundleError
 from station.config import ProductSection
 from station.errors import ConfigError

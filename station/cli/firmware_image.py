@@ -5,7 +5,7 @@ from typing import Final
 
 import click
 
-from firmware_tools.bundle_manifest import MAX_IMAGE
+from firmware_tools.bundles.manifest import MAX_IMAGE
 from firmware_tools.mcuboot_image import read_mcuboot
 from firmware_tools.signing.mcuboot import McubootSettings
 from firmware_tools.version import Version

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from firmware_tools.build import build_device
-from firmware_tools.bundle import Bundle, pack
+from firmware_tools.bundles.bundle import Bundle, pack
 from firmware_tools.errors import FlashError
 from firmware_tools.flashers.smp import SmpFlasher
 from firmware_tools.signing.mcuboot import McubootSettings
 from firmware_tools.version import Version
-from firmware_tools.virtual_line import VirtualLine
+from firmware_tools.virtual_line.line import VirtualLine
 from hsm import KeyKind, TokenUri
 from softhsm import make_tokens
 from station.devices.smp_wire import SmpTransport

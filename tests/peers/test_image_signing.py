@@ -9,8 +9,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from jwcrypto import jwk, jws
 
-from firmware_tools.bundle import pack
-from firmware_tools.bundle_zip import unzipped
+from firmware_tools.bundles.archive import unzipped
+from firmware_tools.bundles.bundle import pack
 from firmware_tools.mcuboot_image import read_mcuboot
 from firmware_tools.signing import SigningError
 from firmware_tools.signing import tool as tool_runs

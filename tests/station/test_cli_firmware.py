@@ -13,9 +13,9 @@ from unittest import mock
 
 import pytest
 
-from firmware_tools.bundle import read_contents
+from firmware_tools.bundles.bundle import read_contents
+from firmware_tools.bundles.release_signature import MAX_SIGNATURES
 from firmware_tools.mcuboot_image import read_mcuboot
-from firmware_tools.release_signature import MAX_SIGNATURES
 from firmware_tools.testing import unsigned_image
 from hsm import TokenUri
 from softhsm import make_tokens

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Final, assert_never
 
 from firmware_tools.errors import LineError, ProgramError
-from firmware_tools.faults import SOUND, Faults, FlashDeath, StateDeath
-from firmware_tools.machine import FLASH, Machine, Supply
-from firmware_tools.pseudo_terminal import PseudoTerminal
-from firmware_tools.relay import Relay, WireThread
-from firmware_tools.wire import Cut, CutKind, Direction, Traffic, Wire
+from firmware_tools.virtual_line.faults import SOUND, Faults, FlashDeath, StateDeath
+from firmware_tools.virtual_line.machine import FLASH, Machine, Supply
+from firmware_tools.virtual_line.pseudo_terminal import PseudoTerminal
+from firmware_tools.virtual_line.relay import Relay, WireThread
+from firmware_tools.virtual_line.wire import Cut, CutKind, Direction, Traffic, Wire
 
 __all__ = ["Bench", "VirtualBoard"]
 
