@@ -24,15 +24,8 @@ from typing import Final
 
 from firmware_tools.bundles.archive import read_members, zipped
 from firmware_tools.bundles.flasher_options import lock_fault, options_fault
-from firmware_tools.bundles.manifest import (
-    BundleManifest,
-    ImageEntry,
-    LockStep,
-    UnitFile,
-    read_manifest,
-    with_images,
-    write_manifest,
-)
+from firmware_tools.bundles.manifest import BundleManifest, ImageEntry, LockStep, UnitFile, with_images
+from firmware_tools.bundles.manifest_toml import read_manifest, write_manifest
 from firmware_tools.bundles.release_signature import (
     PublicKey,
     ReleaseSignature,

@@ -7,7 +7,8 @@ from typing import Final
 import click
 
 from firmware_tools.bundles.bundle import Bundle, Contents, pack, read_contents
-from firmware_tools.bundles.manifest import MAX_IMAGE, MAX_MANIFEST
+from firmware_tools.bundles.manifest import MAX_IMAGE
+from firmware_tools.bundles.manifest_toml import MAX_MANIFEST
 from firmware_tools.bundles.release_signature import key_id
 from hsm import KeyKind, TokenUri
 from hsm.files import replace_file, write_new

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from firmware_tools.bundles.archive import MAX_MEMBERS, MAX_TOTAL, unzipped, zipped
 from firmware_tools.bundles.bundle import Bundle, BundleError, pack, read_contents
-from firmware_tools.bundles.manifest import read_manifest, write_manifest
+from firmware_tools.bundles.manifest_toml import read_manifest, write_manifest
 from firmware_tools.bundles.release_signature import read_signatures
 from firmware_tools.flashers import FlasherKind
 from firmware_tools.mcuboot_image import read_mcuboot

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from firmware_tools.bundles.bundle import pack
 from firmware_tools.bundles.flasher_options import options_of
-from firmware_tools.bundles.manifest import UnitFormat, read_manifest, write_manifest
+from firmware_tools.bundles.manifest import UnitFormat
+from firmware_tools.bundles.manifest_toml import read_manifest, write_manifest
 from firmware_tools.flashers import FlasherKind
 from firmware_tools.testing import unsigned_image
 from firmware_tools.unit_files import FACTS
