@@ -4,6 +4,7 @@ Open first ``line.py``: starts N boards in one folder. ``docs/virtual-line.md`` 
 ``python -m firmware_tools line`` is the same as a program.
 
 - ``board.py``: one slot and the board in it; what a hand does to it. ``faults.py``: what a board suffers by itself.
+  ``bench.py``: what the slots of a line share.
 - ``machine.py``, ``emulated_board.py``: what boards are made of, a Linux process or a microcontroller in QEMU.
 - ``personas.py``: what boards may be, and which language they speak.
 - ``wire.py``: what a wire does to bytes, as pure arithmetic. ``relay.py``: puts it between two file descriptors.

@@ -34,7 +34,8 @@ from types import TracebackType
 from typing import Final, Self
 
 from firmware_tools.errors import LineDirectoryError, LineError
-from firmware_tools.virtual_line.board import Bench, VirtualBoard
+from firmware_tools.virtual_line.bench import Bench
+from firmware_tools.virtual_line.board import VirtualBoard
 from firmware_tools.virtual_line.emulated_board import Ast1030Machine
 from firmware_tools.virtual_line.machine import LinuxMachine, Machine, read_image_key
 from firmware_tools.virtual_line.personas import DEFAULT_PERSONA, PERSONAS
@@ -165,10 +166,10 @@ class VirtualLine:
                 cutter=cutter,
                 lock=lock,
                 fresh_id=self._roster.give_blank,
-                on_cut=self._on_cut,
             )
             self.boards = [
-                VirtualBoard(bench, slot, hardware_id, self._wire_of(slot)) for slot, hardware_id in slots.items()
+                VirtualBoard(bench, slot, hardware_id, self._wire_of(slot), self._on_cut)
+                for slot, hardware_id in slots.items()
             ]
             for board in self.boards:
                 stack.callback(board.unplug)
