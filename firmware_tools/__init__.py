@@ -6,6 +6,7 @@ Open first:
   stands in ``docs/protocol.md``.
 - ``bundles/``: one file with all that a board gets, signed. ``flashers/``: how it gets onto the board.
 - ``signing/``: images that a key elsewhere signs. ``unit_files/``: files with the data of one unit.
+- ``es256.py``: the signatures that bundles and orders have in common.
 - ``testing.py``: bundles and images for tests.
 - ``reference_device/``: the device side in C99, which a firmware engineer copies into a product.
 - ``virtual_line/``: starts N reference devices on pseudo-terminals, with a wire between that can be harmed.
