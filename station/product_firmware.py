@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from firmware_tools.bundles.bundle import Bundle
 from firmware_tools.errors import BundleError
+from station.agreement import contradiction
 from station.config import ProductSection
 from station.errors import ConfigError
 from station.firmware import load_release_key, reason_of
@@ -58,17 +59,16 @@ def checked(bundle: Bundle, product: ProductSection) -> ProductFirmware:
             code="config.firmware",
         )
     check_unit_data(bundle)
-    for key, here, there in (
+    pairs = (
         ("firmware_version", product.firmware_version, str(bundle.version)),
         ("firmware_sha256", product.firmware_sha256, bundle.payload.running),
-    ):
-        if here is not None and there is not None and here != there:
-            said = [value.hex() if isinstance(value, bytes) else value for value in (here, there)]
-            raise ConfigError(
-                f"{where}[product] {key} is {said[0]}, and that of the bundle is {said[1]}; delete the key, the bundle "
-                "says it",
-                code="config.firmware",
-            )
+    )
+    if (found := contradiction(pairs)) is not None:
+        key, here, there = found
+        raise ConfigError(
+            f"{where}[product] {key} is {here}, and that of the bundle is {there}; delete the key, the bundle says it",
+            code="config.firmware",
+        )
     plan = plan_of(product.locks, bundle.lock_plan, bundle.payload.kind)
     return ProductFirmware(bundle, plan, product.allow_rollback)
 
@@ -94,13 +94,12 @@ def firmware_under(order: Order, firmware: ProductFirmware | None) -> ProductFir
         ("firmware_version", order.firmware_version, str(bundle.version)),
         ("firmware_sha256", order.firmware_sha256, bundle.payload.running),
     )
-    for what, ordered, here in pairs:
-        if ordered is not None and here is not None and ordered != here:
-            said = [value.hex() if isinstance(value, bytes) else value for value in (ordered, here)]
-            raise OrderError(
-                f"order {order.name} is for {what} {said[0]}, and that of [product] firmware is {said[1]}; take the "
-                "bundle that was ordered",
-                code="order.configuration",
-            )
+    if (found := contradiction(pairs)) is not None:
+        what, ordered, here = found
+        raise OrderError(
+            f"order {order.name} is for {what} {ordered}, and that of [product] firmware is {here}; take the bundle "
+            "that was ordered",
+            code="order.configuration",
+        )
     reason = reason_of(order.name, wanted, bundle.digest) or firmware.rollback_reason
     return ProductFirmware(bundle, firmware.plan, reason)
