@@ -10,7 +10,7 @@ from firmware_tools.errors import BundleError
 from station.agreement import contradiction
 from station.config import ProductSection
 from station.errors import ConfigError
-from station.firmware import load_release_key, reason_of
+from station.firmware_keys import load_release_key
 from station.locking import LockPlan, plan_of
 from station.manifest import FirmwareRelease
 from station.orders import Order, OrderError
@@ -103,3 +103,17 @@ def firmware_under(order: Order, firmware: ProductFirmware | None) -> ProductFir
         )
     reason = reason_of(order.name, wanted, bundle.digest) or firmware.rollback_reason
     return ProductFirmware(bundle, firmware.plan, reason)
+
+
+def reason_of(order: str, named: bytes | None, digest: bytes) -> str:
+    """Say why an older bundle may come back: a signed order names exactly this one. Empty where none does.
+
+    A station takes no bundle that is older than the newest it ever worked by, for each product; whoever signs orders
+    decides otherwise, by digest, and nobody else can name one bundle more exactly.
+
+    Args:
+        order: name of the order that the line runs under.
+        named: its ``bundle_sha256``.
+        digest: of the bundle.
+    """
+    return f"order {order} names this bundle" if named == digest else ""

@@ -18,7 +18,7 @@ from station.cli.firmware_image import sign_image
 from station.cli.firmware_unit_data import unit_data
 from station.cli.output import print_fields, print_json
 from station.errors import StationError, printable
-from station.firmware import (
+from station.firmware_keys import (
     IMAGE_KINDS,
     IMAGE_LABEL,
     RELEASE_LABEL,

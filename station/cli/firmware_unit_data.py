@@ -16,7 +16,7 @@ from station.cli.commands import command, config_option, json_option
 from station.cli.output import print_columns, print_json
 from station.config import load
 from station.errors import StationError, printable
-from station.firmware import FirmwareError
+from station.firmware_keys import FirmwareError
 from station.manifest import ManifestReader
 from station.unit_facts import facts_of
 

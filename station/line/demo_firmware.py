@@ -20,7 +20,7 @@ from hsm.files import replace_file
 from hsm.key_store import labelled
 from softhsm import SoftHsm
 from station.config.folder import OEM_TOKEN, RehearsalFirmware
-from station.firmware import IMAGE_LABEL, RELEASE_LABEL, make_key, public_pem, sign_bundle, sign_mcuboot_image
+from station.firmware_keys import IMAGE_LABEL, RELEASE_LABEL, make_key, public_pem, sign_bundle, sign_mcuboot_image
 from station.orders.rehearsal import PRODUCT
 
 FOLDER: Final = "firmware"

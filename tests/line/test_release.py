@@ -14,7 +14,14 @@ from firmware_tools.virtual_line.line import VirtualLine
 from hsm import KeyKind, TokenUri
 from softhsm import make_tokens
 from station.devices.smp_wire import SmpTransport
-from station.firmware import IMAGE_LABEL, RELEASE_LABEL, load_release_key, make_key, sign_bundle, sign_mcuboot_image
+from station.firmware_keys import (
+    IMAGE_LABEL,
+    RELEASE_LABEL,
+    load_release_key,
+    make_key,
+    sign_bundle,
+    sign_mcuboot_image,
+)
 from station.ports.link import open_link
 
 BUILD = Path(__file__).parents[2] / "build"

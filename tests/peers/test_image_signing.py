@@ -19,7 +19,7 @@ from firmware_tools.testing import unsigned_image
 from firmware_tools.version import Version
 from hsm import KeyKind, TokenUri
 from softhsm import make_tokens
-from station.firmware import (
+from station.firmware_keys import (
     IMAGE_LABEL,
     RELEASE_LABEL,
     FirmwareError,

@@ -21,9 +21,9 @@ from hsm import TokenUri
 from softhsm import make_tokens
 from station.cli.root import root
 from station.config.folder import make_line
-from station.firmware import reason_of
 from station.manifest import Manifest, ManifestReader
 from station.manifest.testing import begin
+from station.product_firmware import reason_of
 
 PLAN = """\
 product = "sensor"

@@ -206,20 +206,6 @@ def load_release_key(path: Path) -> ec.EllipticCurvePublicKey:
     return key
 
 
-def reason_of(order: str, named: bytes | None, digest: bytes) -> str:
-    """Say why an older bundle may come back: a signed order names exactly this one. Empty where none does.
-
-    A station takes no bundle that is older than the newest it ever worked by, for each product; whoever signs orders
-    decides otherwise, by digest, and nobody else can name one bundle more exactly.
-
-    Args:
-        order: name of the order that the line runs under.
-        named: its ``bundle_sha256``.
-        digest: of the bundle.
-    """
-    return f"order {order} names this bundle" if named == digest else ""
-
-
 @contextmanager
 def _found_key(
     uri: TokenUri, label: str, families: Sequence[KeyFamily], environment: Mapping[str, str]
