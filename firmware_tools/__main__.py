@@ -17,10 +17,10 @@ from typing import Final, NoReturn
 import click
 
 from firmware_tools.errors import FirmwareToolsError, LineError
-from firmware_tools.faults import Faults, FlashDeath
-from firmware_tools.personas import DEFAULT_PERSONA, PERSONAS
-from firmware_tools.virtual_line import DEFAULT_MACHINE, MACHINES, VirtualBoard, VirtualLine
-from firmware_tools.wire import Cut, Wire
+from firmware_tools.virtual_line.faults import Faults, FlashDeath
+from firmware_tools.virtual_line.line import DEFAULT_MACHINE, MACHINES, VirtualBoard, VirtualLine
+from firmware_tools.virtual_line.personas import DEFAULT_PERSONA, PERSONAS
+from firmware_tools.virtual_line.wire import Cut, Wire
 
 _VERBS: Final = {
     "off": VirtualBoard.power_off,

@@ -49,7 +49,7 @@ class FirmwareToolsError(Exception):
 
 
 class BundleError(FirmwareToolsError):
-    """A firmware bundle can't be used; ``firmware_tools.bundle`` lists the codes."""
+    """A firmware bundle can't be used; ``firmware_tools.bundles.bundle`` lists the codes."""
 
     code = "bundle.invalid"
     operator = "The firmware bundle can't be used. Call the line engineer."

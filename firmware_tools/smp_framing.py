@@ -37,6 +37,7 @@ from smp import packet
 from smp.exceptions import SMPException
 
 __all__ = [
+    "BITS_PER_BYTE",
     "DELIMITER",
     "FRAME_OVERHEAD",
     "HEADER_SIZE",
@@ -53,6 +54,9 @@ __all__ = [
     "reader_of",
     "wire_size",
 ]
+
+BITS_PER_BYTE: Final = 10
+"""On the wire: a start bit, eight data bits, a stop bit."""
 
 LINE_LENGTH: Final = 128
 """Characters of a line we send, its end included: what Zephyr and MCUboot take by default."""

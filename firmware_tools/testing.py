@@ -13,9 +13,9 @@ from hashlib import sha256
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from firmware_tools.bundle import pack
+from firmware_tools.bundles.bundle import pack
+from firmware_tools.bundles.release_signature import ReleaseSignature, key_id, protected_header, signing_input
 from firmware_tools.mcuboot_image import MAGIC
-from firmware_tools.release_signature import ReleaseSignature, key_id, protected_header, signing_input
 
 
 def signed_bundle(plan: str, files: Mapping[str, bytes], key: ec.EllipticCurvePrivateKey) -> bytes:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
-from firmware_tools.bundle_manifest import LockStep
+from firmware_tools.bundles.manifest import LockStep
 from firmware_tools.flashers import FlasherKind
 from firmware_tools.provisioning_group import Locks
 from hsm.toml import nearest

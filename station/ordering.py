@@ -14,6 +14,7 @@ from hsm.algorithms import SCHEMES, PublicKey, family_of, verify
 from hsm.key_rules import RULES
 from hsm.keys import AnyTokenKey, Signing
 from hsm.request import Purpose
+from station.agreement import contradiction
 from station.config import Config, ProductSection
 from station.config.certificates import load_issuer
 from station.ledger.counted import newest_count
@@ -72,14 +73,12 @@ def product_under(order: Order, config: Config, profile: Profile) -> ProductSect
         ("[product] firmware_version", product.firmware_version, order.firmware_version),
         ("[product] firmware_sha256", product.firmware_sha256, order.firmware_sha256),
     )
-    for key, here, ordered in pairs:
-        if here is not None and ordered is not None and here != ordered:
-            said = [value.hex() if isinstance(value, bytes) else value for value in (here, ordered)]
-            raise OrderError(
-                f"{key} is {said[0]!r}, and order {order.name} is for {said[1]!r}; correct the one, or run another "
-                "order",
-                code="order.configuration",
-            )
+    if (found := contradiction(pairs)) is not None:
+        key, here, ordered = found
+        raise OrderError(
+            f"{key} is {here!r}, and order {order.name} is for {ordered!r}; correct the one, or run another order",
+            code="order.configuration",
+        )
     return replace(
         product,
         firmware_version=product.firmware_version or order.firmware_version,

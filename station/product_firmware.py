@@ -5,11 +5,12 @@ The bundle stays in memory, so what was verified is what every board gets, whate
 
 from dataclasses import dataclass
 
-from firmware_tools.bundle import Bundle
+from firmware_tools.bundles.bundle import Bundle
 from firmware_tools.errors import BundleError
+from station.agreement import contradiction
 from station.config import ProductSection
 from station.errors import ConfigError
-from station.firmware import load_release_key, reason_of
+from station.firmware_keys import load_release_key
 from station.locking import LockPlan, plan_of
 from station.manifest import FirmwareRelease
 from station.orders import Order, OrderError
@@ -58,17 +59,16 @@ def checked(bundle: Bundle, product: ProductSection) -> ProductFirmware:
             code="config.firmware",
         )
     check_unit_data(bundle)
-    for key, here, there in (
+    pairs = (
         ("firmware_version", product.firmware_version, str(bundle.version)),
         ("firmware_sha256", product.firmware_sha256, bundle.payload.running),
-    ):
-        if here is not None and there is not None and here != there:
-            said = [value.hex() if isinstance(value, bytes) else value for value in (here, there)]
-            raise ConfigError(
-                f"{where}[product] {key} is {said[0]}, and that of the bundle is {said[1]}; delete the key, the bundle "
-                "says it",
-                code="config.firmware",
-            )
+    )
+    if (found := contradiction(pairs)) is not None:
+        key, here, there = found
+        raise ConfigError(
+            f"{where}[product] {key} is {here}, and that of the bundle is {there}; delete the key, the bundle says it",
+            code="config.firmware",
+        )
     plan = plan_of(product.locks, bundle.lock_plan, bundle.payload.kind)
     return ProductFirmware(bundle, plan, product.allow_rollback)
 
@@ -94,13 +94,26 @@ def firmware_under(order: Order, firmware: ProductFirmware | None) -> ProductFir
         ("firmware_version", order.firmware_version, str(bundle.version)),
         ("firmware_sha256", order.firmware_sha256, bundle.payload.running),
     )
-    for what, ordered, here in pairs:
-        if ordered is not None and here is not None and ordered != here:
-            said = [value.hex() if isinstance(value, bytes) else value for value in (ordered, here)]
-            raise OrderError(
-                f"order {order.name} is for {what} {said[0]}, and that of [product] firmware is {said[1]}; take the "
-                "bundle that was ordered",
-                code="order.configuration",
-            )
+    if (found := contradiction(pairs)) is not None:
+        what, ordered, here = found
+        raise OrderError(
+            f"order {order.name} is for {what} {ordered}, and that of [product] firmware is {here}; take the bundle "
+            "that was ordered",
+            code="order.configuration",
+        )
     reason = reason_of(order.name, wanted, bundle.digest) or firmware.rollback_reason
     return ProductFirmware(bundle, firmware.plan, reason)
+
+
+def reason_of(order: str, named: bytes | None, digest: bytes) -> str:
+    """Say why an older bundle may come back: a signed order names exactly this one. Empty where none does.
+
+    A station takes no bundle that is older than the newest it ever worked by, for each product; whoever signs orders
+    decides otherwise, by digest, and nobody else can name one bundle more exactly.
+
+    Args:
+        order: name of the order that the line runs under.
+        named: its ``bundle_sha256``.
+        digest: of the bundle.
+    """
+    return f"order {order} names this bundle" if named == digest else ""

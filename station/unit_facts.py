@@ -6,7 +6,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from firmware_tools.bundle import Bundle
+from firmware_tools.bundles.bundle import Bundle
 from firmware_tools.flashers import FlasherKind
 from firmware_tools.unit_files import Fact, UnitFacts, needed_facts
 from station.errors import ConfigError

@@ -3,7 +3,7 @@
 A *flasher* is one class for one kind of loader: ``smp`` (Zephyr and Mynewt applications, MCUboot's serial recovery),
 ``esp`` and ``stm32`` (the loaders in ROM, through esptool and stm32loader as child processes) and ``probe`` (SWD
 through pyOCD). It offers the two verbs of ``Flasher``. What is flashed is a ``Payload``: images that were read and
-checked once, for all slots; ``firmware_tools.bundle`` makes it of a signed bundle.
+checked once, for all slots; ``firmware_tools.bundles.bundle`` makes it of a signed bundle.
 
 A flasher that is cancelled, at any moment, leaves a board that the next try can flash again.
 """

@@ -23,8 +23,7 @@ from smp.message import Request
 from firmware_tools import strict_cbor
 from firmware_tools.errors import FlashError
 from firmware_tools.flashers.smp_wire import SmpWire
-from firmware_tools.smp_framing import HEADER_SIZE, Header
-from firmware_tools.wire import BITS_PER_BYTE
+from firmware_tools.smp_framing import BITS_PER_BYTE, HEADER_SIZE, Header
 
 __all__ = ["CBOR_DEPTH", "Answer", "Refusal", "SmpPeer"]
 

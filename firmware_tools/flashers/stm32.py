@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from firmware_tools.bundle_manifest import LockStep
+from firmware_tools.bundles.manifest import LockStep
 from firmware_tools.errors import FlashError
 from firmware_tools.flashers import FlashReport, Payload, Phase, Placed, Target, Watch
 from firmware_tools.flashers.child import PATIENCE, Ended, Tool, in_memory, memory_path, run_child

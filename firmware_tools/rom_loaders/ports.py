@@ -26,8 +26,8 @@ from typing import Final
 import serial
 from serial.rfc2217 import PortManager
 
-from firmware_tools.pseudo_terminal import Openers, PseudoTerminal
 from firmware_tools.rom_loaders import Chip, Mode, PowerCut
+from firmware_tools.virtual_line.pseudo_terminal import Openers, PseudoTerminal
 
 __all__ = ["PtyPort", "Rfc2217Port"]
 

@@ -20,7 +20,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Final
 
-from firmware_tools.bundle_manifest import UnitFile, UnitFormat
+from firmware_tools.bundles.manifest import UnitFile, UnitFormat
 from firmware_tools.errors import UnitFileError
 from firmware_tools.flashers import Placed
 from firmware_tools.unit_files import containers, esp_nvs, zephyr_nvs

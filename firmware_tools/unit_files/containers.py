@@ -10,7 +10,7 @@ from typing import Final
 
 import cbor2
 
-from firmware_tools.bundle_manifest import UnitFile
+from firmware_tools.bundles.manifest import UnitFile
 from firmware_tools.unit_files.values import Format, Value, invalid
 
 _STRUCTURE: Final = 0x15

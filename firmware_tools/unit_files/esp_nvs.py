@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Final
 
-from firmware_tools.bundle_manifest import UnitFile
+from firmware_tools.bundles.manifest import UnitFile
 from firmware_tools.errors import UnitFileError
 from firmware_tools.unit_files.values import Format, Value, invalid
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
-from firmware_tools.bundle_manifest import UnitEntry, UnitFile
+from firmware_tools.bundles.manifest import UnitEntry, UnitFile
 from firmware_tools.errors import UnitFileError
 
 Fact: TypeAlias = str | int | bytes

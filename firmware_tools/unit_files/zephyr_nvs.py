@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from firmware_tools.bundle_manifest import UnitFile
+from firmware_tools.bundles.manifest import UnitFile
 from firmware_tools.errors import UnitFileError
 from firmware_tools.unit_files.values import Format, Value, invalid
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import click
 
-from firmware_tools.personas import DEFAULT_PERSONA, PERSONAS
+from firmware_tools.virtual_line.personas import DEFAULT_PERSONA, PERSONAS
 from station.cli.commands import command, json_option
 from station.cli.root import EXIT_FAILURE
 from station.cli.run import serve

@@ -6,9 +6,10 @@ from typing import Final
 
 import click
 
-from firmware_tools.bundle import Bundle, Contents, pack, read_contents
-from firmware_tools.bundle_manifest import MAX_IMAGE, MAX_MANIFEST
-from firmware_tools.release_signature import key_id
+from firmware_tools.bundles.bundle import Bundle, Contents, pack, read_contents
+from firmware_tools.bundles.manifest import MAX_IMAGE
+from firmware_tools.bundles.manifest_toml import MAX_MANIFEST
+from firmware_tools.bundles.release_signature import key_id
 from hsm import KeyKind, TokenUri
 from hsm.files import replace_file, write_new
 from station.cli.commands import Group, json_option
@@ -17,7 +18,7 @@ from station.cli.firmware_image import sign_image
 from station.cli.firmware_unit_data import unit_data
 from station.cli.output import print_fields, print_json
 from station.errors import StationError, printable
-from station.firmware import (
+from station.firmware_keys import (
     IMAGE_KINDS,
     IMAGE_LABEL,
     RELEASE_LABEL,

@@ -5,7 +5,7 @@ from typing import Final
 
 import click
 
-from firmware_tools.bundle_manifest import MAX_IMAGE
+from firmware_tools.bundles.manifest import MAX_IMAGE
 from firmware_tools.mcuboot_image import read_mcuboot
 from firmware_tools.signing.mcuboot import McubootSettings
 from firmware_tools.version import Version
@@ -14,7 +14,7 @@ from hsm.files import write_new
 from station.cli.commands import command, json_option
 from station.cli.output import print_json
 from station.errors import StationError
-from station.firmware import sign_esp_image, sign_mcuboot_image
+from station.firmware_keys import sign_esp_image, sign_mcuboot_image
 
 _EXAMPLES: Final = (
     "station firmware sign-image app.bin --version 1.4.2 --slot-size 0x40000 --out signed.bin --key 'pkcs11:…'",

@@ -6,8 +6,8 @@ from typing import Final
 
 import click
 
-from firmware_tools.bundle import Contents, UnitFile, read_contents
-from firmware_tools.bundle_manifest import UnitFormat
+from firmware_tools.bundles.bundle import Contents, UnitFile, read_contents
+from firmware_tools.bundles.manifest import UnitFormat
 from firmware_tools.unit_files import FACTS, Fact, UnitFacts, Value, make_unit_file, values_of
 from firmware_tools.unit_files.esp_nvs import as_csv
 from firmware_tools.unit_files.matter_setup import new_setup
@@ -16,7 +16,7 @@ from station.cli.commands import command, config_option, json_option
 from station.cli.output import print_columns, print_json
 from station.config import load
 from station.errors import StationError, printable
-from station.firmware import FirmwareError
+from station.firmware_keys import FirmwareError
 from station.manifest import ManifestReader
 from station.unit_facts import facts_of
 

@@ -5,7 +5,7 @@ from typing import Final
 
 import click
 
-from firmware_tools.personas import DEFAULT_PERSONA, PERSONAS
+from firmware_tools.virtual_line.personas import DEFAULT_PERSONA, PERSONAS
 from station.cli.commands import command
 from station.config import MAX_REHEARSAL_BOARDS
 from station.config.folder import ORDER, QUANTITY, make_line

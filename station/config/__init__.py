@@ -1,8 +1,9 @@
 """``station.toml``: what it may say, where its mistakes are, and how a new one is made.
 
 Open first: ``sections.py``, what the file means and what is refused; ``ca.py``, ``issuers.py`` and ``crl.py`` are the
-sections of the CA. ``section.py`` reads with ``hsm.toml``, which finds the line number of a mistake; ``folder.py``
-makes the folder of a new line.
+sections of the CA; ``product.py``, ``ledger.py`` and ``life.py`` others. ``languages.py`` knows which driver speaks to
+a board, ``certificates.py`` reads those that are named. ``section.py`` reads with ``hsm.toml``, which finds the line
+number of a mistake; ``folder.py`` makes the folder of a new line.
 """
 
 from station.config.ca import CaSection, profiles

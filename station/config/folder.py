@@ -17,7 +17,7 @@ from pathlib import Path
 from string import Template
 from typing import Final
 
-from firmware_tools.personas import DEFAULT_PERSONA
+from firmware_tools.virtual_line.personas import DEFAULT_PERSONA
 from hsm import Signer, TokenUri, init_ca
 from hsm.ceremony import INTERMEDIATE_FILE, ROOT_FILE
 from softhsm import SoftHsm, make_tokens

@@ -5,7 +5,7 @@ A slot's ``driver`` is one of three things: a name of ours, the path of a driver
 ``station.line.drivers`` makes drivers of all of them.
 
 A new driver of ours has its name here and its maker there; a new persona of the virtual boards has its name here and in
-``firmware_tools.personas``, and its file in ``firmware_tools/reference_device/persona``.
+``firmware_tools.virtual_line.personas``, and its file in ``firmware_tools/reference_device/persona``.
 """
 
 from collections.abc import Mapping
@@ -40,7 +40,7 @@ PERSONA_DRIVERS: Final[Mapping[str, str]] = MappingProxyType(
         "home-made": str(EXAMPLES / "home-made.toml"),
     }
 )
-"""Which driver speaks to the virtual boards of a persona (``firmware_tools.personas``)."""
+"""Which driver speaks to the virtual boards of a persona (``firmware_tools.virtual_line.personas``)."""
 
 
 class VirtualProduct(NamedTuple):

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from firmware_tools.personas import DEFAULT_PERSONA
 from firmware_tools.smp_framing import Framing
-from firmware_tools.virtual_line import DEFAULT_MACHINE, MACHINES
+from firmware_tools.virtual_line.line import DEFAULT_MACHINE, MACHINES
+from firmware_tools.virtual_line.personas import DEFAULT_PERSONA
 from station.config.ca import CaSection, read_ca
 from station.config.crl import CrlSection, read_crl_section
 from station.config.issuers import IssuerSection, read_issuer
@@ -126,9 +126,9 @@ class RehearsalSection:
     baud: int | None = None
     """Speed of the wires to them, bits a second; None: as fast as the machine can."""
     persona: str = DEFAULT_PERSONA
-    """What they are: a name of ``firmware_tools.personas``."""
+    """What they are: a name of ``firmware_tools.virtual_line.personas``."""
     machine: str = DEFAULT_MACHINE
-    """What they are made of: a name of ``firmware_tools.virtual_line.MACHINES``."""
+    """What they are made of: a name of ``firmware_tools.virtual_line.line.MACHINES``."""
     image_key: Path | None = None
     """Public key (PEM) of the images that they run: they have a bootloader then, and come blank."""
 

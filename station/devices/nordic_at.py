@@ -1,7 +1,8 @@
 """The driver of Nordic's cellular modems (nRF9131, nRF9151, nRF9161), which speak AT commands.
 
-Read ``nordic_at_wire`` for how a command goes over the wire, ``nordic_at_statement`` for what a modem signs, and
-``docs/drivers.md`` for both in the words of a line engineer. One unit is, at best, this row of commands:
+Read ``nordic_at_wire`` for how a command goes over the wire, ``nordic_at_modem`` for how a modem says who it is,
+``nordic_at_statement`` for what it signs, and ``docs/drivers.md`` for all of it in the words of a line engineer. One
+unit is, at best, this row of commands:
 
 ==========  =======================================================================================================
 verb        commands
@@ -30,10 +31,9 @@ What such a modem can't do, and what stands in its place:
 """
 
 import re
-import secrets
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 
@@ -42,36 +42,19 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from firmware_tools.provisioning_group import MAX_CSR
 from station.devices import Attestation, Capability, DeviceState, Identity, Locks
-from station.devices.nordic_at_credentials import CLIENT_CERTIFICATE, CLIENT_KEY, SAME, Credentials
-from station.devices.nordic_at_statement import (
-    NONCE_SIZE,
-    TEXT,
-    IdentityKey,
-    IdentityStatement,
-    KeyStatement,
-    Statement,
-    StatementRefused,
-)
-from station.devices.nordic_at_wire import AtWire
+from station.devices.nordic_at_credentials import CLIENT_CERTIFICATE, CLIENT_KEY, Credentials
+from station.devices.nordic_at_modem import Modem
+from station.devices.nordic_at_statement import TEXT, KeyStatement, Statement, StatementRefused
 from station.errors import DeviceError, Garbled
 from station.ports.link import Link
 
 SEC_TAG: Final = 16842753
 """Where nRF Cloud's libraries look for their credentials."""
 
-INTRODUCTIONS: Final = 3
-"""How often a modem may say who it is until it has said the same thing twice."""
-
 WRITES: Final = 4
 """How often a chain is written until the modem tells its digest: one harmed letter among some 1,500 is enough."""
 
-_UUID: Final = re.compile(r"%DEVICEUUID: ([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})")
-_MODEL: Final = re.compile(r"(nRF[0-9A-Za-z][ -~]{0,28})")
-_FIRMWARE: Final = re.compile(r"(mfw[ -~]{1,29})")
-_SHORT: Final = re.compile(r"%SHORTSWVER: [ -~]{0,20}?(\d{1,3}\.\d{1,3}\.\d{1,3})[ -~]{0,20}")
-_IMEI: Final = re.compile(r"(\d{15})")
 _KEY: Final = re.compile(rf'%KEYGEN: "({TEXT})"')
-_TOKEN: Final = re.compile(rf'%ATTESTTOKEN: "({TEXT})"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,17 +68,6 @@ class AtTimeouts:
     write: float = 10.0
     """Writing and deleting a credential."""
     keygen: float = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Self:
-    """What a modem says of itself once."""
-
-    uuid: bytes
-    model: str
-    firmware: str
-    build: bytes
-    imei: str
 
 
 class NordicAtDriver:
@@ -112,13 +84,10 @@ class NordicAtDriver:
             timeouts: other patience.
         """
         self._timeouts = timeouts or AtTimeouts()
-        self._wire = AtWire(link, self._timeouts.query, self._meet)
+        self._modem = Modem(link, self._timeouts.query, self._forget)
+        self._wire = self._modem.wire
         self._tag = sec_tag
         self._credentials = Credentials(self._wire, sec_tag, seconds=self._timeouts.write)
-        self._met: IdentityStatement | None = None
-        self._key = IdentityKey()
-        self._self: _Self | None = None
-        self._may_change = False
         self._made: str | None = None
         """Digest that the modem lists for the key it made."""
         self._statement: Mapping[str, str] = {}
@@ -139,11 +108,7 @@ class NordicAtDriver:
         Raises:
             DeviceError: ``device.identity_differs``: the token and the commands name different modems.
         """
-        self._may_change = True
-        try:
-            me = await self._introduced()
-        finally:
-            self._may_change = False
+        me = await self._modem.introduced()
         entries = await self._credentials.listed_twice()
         certificate = entries.get(CLIENT_CERTIFICATE)
         return Identity(
@@ -184,12 +149,12 @@ class NordicAtDriver:
         stated = KeyStatement.of(statement)
         if len(statement.body) > MAX_CSR:
             raise Garbled(f"a CSR of {len(statement.body)} bytes; at most {MAX_CSR}")
-        self._key.check(statement)
+        self._modem.identity_key.check(statement)
         if stated.csr_sha256 != sha256(statement.body).digest():
             raise StatementRefused(
                 statement, "is about another CSR than the one it came with", code="device.statement_digest"
             )
-        if stated.uuid != self._expected.uuid or stated.sec_tag != self._tag:
+        if stated.uuid != self._modem.uuid or stated.sec_tag != self._tag:
             raise StatementRefused(
                 statement,
                 f"is about tag {stated.sec_tag} of modem {stated.uuid.hex()}",
@@ -201,7 +166,7 @@ class NordicAtDriver:
         self._statement = {
             "statement": statement.payload.hex(),
             "signature": statement.signature.hex(),
-            "identity_key": self._key.spki.hex(),
+            "identity_key": self._modem.identity_key.spki.hex(),
         }
         return statement.body
 
@@ -265,9 +230,9 @@ class NordicAtDriver:
     async def attest(self, nonce: bytes) -> Attestation:
         """See ``Attesting.attest``."""
         try:
-            statement = await self._token(nonce)
+            statement = await self._modem.token(nonce)
         except StatementRefused:  # it may have been the wire's fault
-            statement = await self._token(nonce)
+            statement = await self._modem.token(nonce)
         entries = await self._credentials.listed()
         if CLIENT_CERTIFICATE not in entries or self._made not in {None, entries.get(CLIENT_KEY)}:
             entries = await self._credentials.listed_twice()  # it may have been the wire's fault, too
@@ -280,19 +245,7 @@ class NordicAtDriver:
                 expected=self._made,
                 got=entries[CLIENT_KEY],
             )
-        return Attestation(statement.message, statement.signature, self._key.spki)
-
-    async def _token(self, nonce: bytes) -> Statement:
-        """Return a checked token over a nonce."""
-        (match,) = await self._wire.query(f'AT%ATTESTTOKEN="{nonce.hex()}"', _TOKEN)
-        statement = Statement.parse(match[1])
-        self._key.check(statement)
-        stated = IdentityStatement.of(statement)
-        if stated.nonce != nonce or stated != replace(self._expected, nonce=nonce):
-            raise StatementRefused(
-                statement, "is over another challenge, or about another modem", code="device.statement_content"
-            )
-        return statement
+        return Attestation(statement.message, statement.signature, self._modem.identity_key.spki)
 
     async def lock(self, locks: Locks) -> None:
         """Refuse: a modem closes nothing.
@@ -306,72 +259,9 @@ class NordicAtDriver:
         """See ``Driver.lock_state``: never anything."""
         return Locks.NONE
 
-    # Who is there.
-
-    def _meet(self, statement: Statement) -> None:
-        """Take a token that brought the wire into step."""
-        met = IdentityStatement.of(statement)
-        is_new = self._met is None or (met.uuid != self._met.uuid and self._may_change)
-        if is_new or not self._key.is_learned:  # of two that disagree before that, either may be the harmed one
-            self._met, self._key, self._self = met, IdentityKey(), None
-            self._made, self._statement = None, {}
-        self._key.check(statement)
-        if met.uuid != self._expected.uuid:
-            raise DeviceError(
-                "another modem answers than the one that was asked before",
-                code="device.swapped",
-                operator="The board was changed too early. Put both boards in again, one after the other.",
-                expected=self._expected.uuid,
-                got=met.uuid,
-            )
-
-    @property
-    def _expected(self) -> IdentityStatement:
-        assert self._met is not None  # noqa: S101  # every exchange begins with a token
-        return self._met
-
-    async def _introduced(self) -> _Self:
-        """Return what the modem says of itself; one that was asked before is only asked whether it is still there."""
-        (match,) = await self._wire.query("AT%DEVICEUUID", _UUID)
-        for _ in range(INTRODUCTIONS):
-            said = uuid.UUID(match[1]).bytes
-            if self._self is not None and self._self.uuid == said:
-                return self._self
-            try:
-                if said == self._expected.uuid:
-                    self._self = await self._ask_all()
-                    return self._self
-            except StatementRefused:
-                pass  # the first token or the second one was harmed
-            self._wire.forget()  # another board, or a harmed answer: it has to introduce itself
-            (match,) = await self._wire.query("AT%DEVICEUUID", _UUID)
-        raise DeviceError(
-            "the modem names another UUID than its signed tokens, or signs each of them with another key",
-            code="device.identity_differs",
-            expected=self._expected.uuid,
-            got=said,
-        )
-
-    async def _ask_all(self) -> _Self:
-        await self._token(secrets.token_bytes(NONCE_SIZE))  # the second one: it confirms all that the first one says
-        model = await self._same_model()
-        (firmware,) = await self._wire.query("AT+CGMR", _FIRMWARE)
-        (short,) = await self._wire.query("AT%SHORTSWVER", _SHORT)
-        if short[1] not in firmware[1]:  # nothing else tells a harmed letter in it
-            raise Garbled(f"firmware {firmware[1]!r} by one command, {short[1]!r} by the other")
-        (imei,) = await self._wire.query("AT+CGSN", _IMEI)
-        if not _is_imei(imei[1]):
-            raise Garbled(f"{imei[1]} is no IMEI: its check digit is wrong")
-        return _Self(self._expected.uuid, model, firmware[1], self._expected.firmware, imei[1])
-
-    async def _same_model(self) -> str:
-        seen: set[str] = set()
-        for _ in range(SAME):
-            (match,) = await self._wire.query("AT+CGMM", _MODEL)
-            if match[1] in seen:
-                return match[1]
-            seen.add(match[1])
-        raise Garbled("the modem names its model in another way each time", got=" / ".join(sorted(seen)))
+    def _forget(self) -> None:
+        """Another modem is there: it has made no key yet."""
+        self._made, self._statement = None, {}
 
     async def _offline(self) -> None:
         await self._wire.do("AT+CFUN=4", seconds=self._timeouts.offline)
@@ -387,12 +277,6 @@ def _pem(chain: Sequence[bytes]) -> str:
     """Return certificates as the modem takes them: PEM, one after the other, lines ending with CR LF."""
     blocks = [x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM).decode() for der in chain]
     return "".join(blocks).replace("\n", "\r\n")
-
-
-def _is_imei(digits: str) -> bool:
-    """Check the last digit (3GPP TS 23.003 6.2.1, Luhn)."""
-    doubled = (int(digit) * (1 + index % 2) for index, digit in enumerate(digits))
-    return sum(number // 10 + number % 10 for number in doubled) % 10 == 0
 
 
 def _differs(chain: Sequence[bytes], listed: str | None) -> DeviceError:

@@ -19,6 +19,7 @@ from smpclient.transport import SMPTransport
 from typing_extensions import override
 
 from firmware_tools.smp_framing import (
+    BITS_PER_BYTE,
     DELIMITER,
     FRAME_OVERHEAD,
     LINE_LENGTH,
@@ -48,9 +49,6 @@ ANSWER_SIZE: Final = 2048
 CLIENT_DEADLINE: Final = 60.0
 """Seconds that ``smpclient`` may wait for an answer; it sets its own, shorter deadlines, since an upload that erases
 flash takes long and must not be repeated meanwhile."""
-
-BITS_PER_BYTE: Final = 10
-"""On the wire: a start bit, eight data bits, a stop bit."""
 
 
 class _Damaged(Exception):

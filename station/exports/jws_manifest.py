@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import ClassVar, Final
 
+from firmware_tools.es256 import base64url, signing_input
 from station.exports.leaf import Issuer, p256_point
 from station.exports.naming import Naming
 from station.exports.parcel import Parcel
-from station.exports.signature import Seal, base64url
+from station.exports.signature import Seal
 from station.exports.target import ExportError
 from station.manifest import PassedUnit
 
@@ -48,7 +49,7 @@ class JwsManifest:
             while piece := list(islice(rest, _PIECE)):
                 names = [self.naming.of(unit) for unit in piece]
                 payloads = [base64url(self._payload(unit, above)) for unit in piece]
-                signatures = self.seal.sign([f"{protected}.{payload}".encode() for payload in payloads])
+                signatures = self.seal.sign([signing_input(protected, payload) for payload in payloads])
                 for name, payload, signature in zip(names, payloads, signatures, strict=True):
                     one = {
                         "payload": payload,

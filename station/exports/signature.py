@@ -21,9 +21,9 @@ from typing import Final, Protocol
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
+from firmware_tools.es256 import SIGNATURE_SIZE, base64url, is_by, of_der, signing_input
 from hsm import EcTokenKey, KeyFamily, KeyKind, Signer, find_key
 from hsm.files import write_new
 from hsm.key_store import find_or_generate
@@ -72,7 +72,7 @@ class TokenSeal:
                 public.verify(signature, message, ec.ECDSA(hashes.SHA256()))
         except InvalidSignature:
             raise ExportError("the token returned a signature that does not verify", code="export.signature") from None
-        return [_raw(signature) for signature in signatures]
+        return [of_der(signature) for signature in signatures]
 
 
 def make_export_key(signer: Signer, path: Path) -> ec.EllipticCurvePublicKey:
@@ -130,7 +130,7 @@ def read_export_key(path: Path) -> ec.EllipticCurvePublicKey:
 def detached(seal: Seal, payload: bytes) -> str:
     """Return a JWS over a payload, in compact form, without the payload."""
     protected = base64url(json.dumps({"alg": "ES256", "kid": seal.kid}, separators=(",", ":")).encode())
-    (signature,) = seal.sign([f"{protected}.{base64url(payload)}".encode()])
+    (signature,) = seal.sign([signing_input(protected, base64url(payload))])
     return f"{protected}..{base64url(signature)}\n"
 
 
@@ -145,16 +145,7 @@ def is_signed(jws: str, payload: bytes, key: ec.EllipticCurvePublicKey) -> bool:
         return False
     if empty or not isinstance(header, dict) or header.get("alg") != "ES256" or {"crit", "b64"} & header.keys():
         return False
-    if len(value) != 2 * _COORDINATE:
-        return False
-    halves = [int.from_bytes(half) for half in (value[:_COORDINATE], value[_COORDINATE:])]
-    try:
-        key.verify(
-            encode_dss_signature(*halves), f"{protected}.{base64url(payload)}".encode(), ec.ECDSA(hashes.SHA256())
-        )
-    except InvalidSignature:
-        return False
-    return True
+    return len(value) == SIGNATURE_SIZE and is_by(key, value, signing_input(protected, base64url(payload)))
 
 
 def thumbprint(key: ec.EllipticCurvePublicKey) -> str:
@@ -164,18 +155,8 @@ def thumbprint(key: ec.EllipticCurvePublicKey) -> str:
     return base64url(hashlib.sha256(f'{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}'.encode()).digest())
 
 
-def base64url(octets: bytes) -> str:
-    """Return base64url without padding (RFC 7515 2)."""
-    return base64.urlsafe_b64encode(octets).rstrip(b"=").decode()
-
-
 def _decoded(text: str) -> bytes:
     return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-
-
-def _raw(signature: bytes) -> bytes:
-    r, s = decode_dss_signature(signature)
-    return r.to_bytes(_COORDINATE) + s.to_bytes(_COORDINATE)
 
 
 def _checked(key: object) -> ec.EllipticCurvePublicKey:

@@ -7,7 +7,7 @@ what was read back, not what a tool said that it did.
 from collections.abc import Mapping
 from typing import Final, Protocol, runtime_checkable
 
-from firmware_tools.bundle_manifest import LockStep
+from firmware_tools.bundles.manifest import LockStep
 from firmware_tools.errors import FirmwareToolsError
 from firmware_tools.flashers import FlasherKind
 from station.errors import DeviceError

@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from firmware_tools.personas import DEFAULT_PERSONA
-from firmware_tools.virtual_line import VirtualLine
+from firmware_tools.virtual_line.line import VirtualLine
+from firmware_tools.virtual_line.personas import DEFAULT_PERSONA
 from softhsm import SoftHsm
 from station.config import Config, load
 from station.config.folder import CONFIGURATION, OEM_KEY, RehearsalFirmware, make_line
@@ -50,10 +50,10 @@ def prepare_demo(  # noqa: PLR0913 - what a demo is made of, by name
         directory: the demo's folder; made if missing.
         boards: how many virtual boards, all at once.
         baud: speed of the wires, in bits a second; None for as fast as the machine can.
-        machine: what blank boards are made of, which are flashed first (``firmware_tools.virtual_line.MACHINES``);
+        machine: what blank boards are made of, which are flashed first (``firmware_tools.virtual_line.line.MACHINES``);
             None: boards that come flashed.
         say: told what is done, where it takes more than a moment.
-        persona: what they are (``firmware_tools.personas``).
+        persona: what they are (``firmware_tools.virtual_line.personas``).
 
     Returns:
         The configuration, ready for ``run_station``.

@@ -11,16 +11,16 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from firmware_tools.build import Firmware, build_firmware
-from firmware_tools.bundle import pack, read_contents
+from firmware_tools.bundles.bundle import pack, read_contents
 from firmware_tools.signing.mcuboot import McubootSettings
 from firmware_tools.version import Version
-from firmware_tools.virtual_line import DEFAULT_MACHINE
+from firmware_tools.virtual_line.line import DEFAULT_MACHINE
 from hsm import KeyFamily, KeyKind, Signer, TokenUri
 from hsm.files import replace_file
 from hsm.key_store import labelled
 from softhsm import SoftHsm
 from station.config.folder import OEM_TOKEN, RehearsalFirmware
-from station.firmware import IMAGE_LABEL, RELEASE_LABEL, make_key, public_pem, sign_bundle, sign_mcuboot_image
+from station.firmware_keys import IMAGE_LABEL, RELEASE_LABEL, make_key, public_pem, sign_bundle, sign_mcuboot_image
 from station.orders.rehearsal import PRODUCT
 
 FOLDER: Final = "firmware"

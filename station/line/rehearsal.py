@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from firmware_tools.build import build_device, build_firmware
-from firmware_tools.virtual_line import DEFAULT_MACHINE, VirtualLine
-from firmware_tools.wire import Wire
+from firmware_tools.virtual_line.line import DEFAULT_MACHINE, VirtualLine
+from firmware_tools.virtual_line.wire import Wire
 from station.config import Config, RehearsalSection, SlotConfig
 from station.config.languages import PERSONA_DRIVERS
 

@@ -10,32 +10,21 @@ one or the other. Written: the general one. The algorithm has to stand in the pr
      "signatures": [{"protected": "<base64url of {"alg":"ES256","kid":"…"}>", "signature": "<base64url of r ‖ s>"}]}
 """
 
-import base64
-import binascii
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
+from firmware_tools import es256
 from station.errors import printable
 from station.orders.errors import OrderError
-from station.orders.payload import unique
 
 MAX_JWS: Final = 64 * 1024
 """Characters of a file; what is larger is refused unread."""
 
 MAX_SIGNATURES: Final = 16
-
-_COORDINATE: Final = 32
-"""Octets of r, and of s."""
-
-_BASE64URL: Final = re.compile(r"[A-Za-z0-9_-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +45,7 @@ class Signature:
             key: on P-256.
             payload: base64url, as it stands.
         """
-        half = [int.from_bytes(part) for part in (self.value[:_COORDINATE], self.value[_COORDINATE:])]
-        try:
-            key.verify(encode_dss_signature(*half), signing_input(self.protected, payload), ec.ECDSA(hashes.SHA256()))
-        except InvalidSignature:
-            return False
-        return True
+        return es256.is_by(key, self.value, signing_input(self.protected, payload))
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +59,16 @@ class Jws:
     @property
     def payload(self) -> bytes:
         """What is signed."""
-        return decoded(self.payload_text, "payload")
+        return _decoded(self.payload_text, "payload")
 
     @classmethod
     def of(cls, payload: bytes) -> "Jws":
         """Make one without signatures."""
-        return cls(encoded(payload), ())
+        return cls(es256.base64url(payload), ())
 
     def text(self) -> str:
         """Write the general JSON serialization (RFC 7515 7.2.1)."""
-        signatures = [{"protected": one.protected, "signature": encoded(one.value)} for one in self.signatures]
+        signatures = [{"protected": one.protected, "signature": es256.base64url(one.value)} for one in self.signatures]
         return json.dumps({"payload": self.payload_text, "signatures": signatures}, indent=1) + "\n"
 
     def signed(self, protected: str, signature: bytes) -> "Jws":
@@ -94,9 +78,8 @@ class Jws:
             protected: from ``protected_header``.
             signature: ECDSA in DER, as X.509 has it.
         """
-        r, s = decode_dss_signature(signature)
-        value = r.to_bytes(_COORDINATE) + s.to_bytes(_COORDINATE)
-        return Jws(self.payload_text, (*self.signatures, _signature(protected, encoded(value))))
+        value = es256.base64url(es256.of_der(signature))
+        return Jws(self.payload_text, (*self.signatures, _signature(protected, value)))
 
 
 def parse(text: str) -> Jws:
@@ -112,7 +95,7 @@ def parse(text: str) -> Jws:
         protected, payload, signature = stripped.split(".")
         return _checked(payload, [_signature(protected, signature)])
     try:
-        content = json.loads(stripped, object_pairs_hook=unique)
+        content = json.loads(stripped, object_pairs_hook=es256.unique)
     except (ValueError, RecursionError) as error:
         raise _malformed(printable(error, 80)) from None
     if not isinstance(content, dict):
@@ -130,37 +113,23 @@ def parse(text: str) -> Jws:
 
 def protected_header(kid: str) -> str:
     """Return the protected header that we write, base64url."""
-    return encoded(json.dumps({"alg": "ES256", "kid": kid}, separators=(",", ":")).encode())
+    return es256.base64url(json.dumps({"alg": "ES256", "kid": kid}, separators=(",", ":")).encode())
 
 
 def signing_input(protected: str, payload: str) -> bytes:
     """Return what is signed (RFC 7515 5.1, step 5)."""
-    return f"{protected}.{payload}".encode("ascii")
+    return es256.signing_input(protected, payload)
 
 
-def encoded(data: bytes) -> str:
-    """Return base64url without padding (RFC 7515 2)."""
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
-def decoded(text: str, what: str) -> bytes:
-    """Read base64url without padding.
-
-    Raises:
-        OrderError: it is none; each value has one spelling here.
-    """
+def _decoded(text: str, what: str) -> bytes:
     try:
-        if _BASE64URL.fullmatch(text):
-            data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-            if encoded(data) == text:
-                return data
-    except (binascii.Error, ValueError):
-        pass
-    raise _malformed(f"its {what} is not base64url")
+        return es256.from_base64url(text)
+    except ValueError:
+        raise _malformed(f"its {what} is not base64url") from None
 
 
 def _checked(payload: str, signatures: Sequence[Signature]) -> Jws:
-    decoded(payload, "payload")
+    _decoded(payload, "payload")
     return Jws(payload, tuple(signatures))
 
 
@@ -172,7 +141,7 @@ def _of_object(member: object) -> Signature:
 
 def _signature(protected: str, signature: str, header: object = None) -> Signature:
     try:
-        said = json.loads(decoded(protected, "protected header"), object_pairs_hook=unique)
+        said = json.loads(_decoded(protected, "protected header"), object_pairs_hook=es256.unique)
     except (ValueError, RecursionError):
         raise _malformed("its protected header is not JSON") from None
     if not isinstance(said, dict):
@@ -184,9 +153,9 @@ def _signature(protected: str, signature: str, header: object = None) -> Signatu
         raise _malformed(f"its algorithm is {printable(said.get('alg'), 20)!r} in the protected header, not 'ES256'")
     if {"crit", "b64"} & (said.keys() | outside.keys()):
         raise _malformed("it wants extensions ('crit') that are not known here")
-    value = decoded(signature, "signature")
-    if len(value) != 2 * _COORDINATE:
-        raise _malformed(f"an ES256 signature has {2 * _COORDINATE} octets, this one {len(value)}")
+    value = _decoded(signature, "signature")
+    if len(value) != es256.SIGNATURE_SIZE:
+        raise _malformed(f"an ES256 signature has {es256.SIGNATURE_SIZE} octets, this one {len(value)}")
     kid = said.get("kid")
     return Signature(protected, value, kid if isinstance(kid, str) else None)
 

@@ -23,6 +23,7 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, Final
 
+from firmware_tools import es256
 from station.errors import printable
 from station.numbering import CheckScheme, mac_number, mac_text
 from station.orders.errors import OrderError
@@ -142,24 +143,12 @@ class _Object:
 
 def _json(payload: bytes) -> Mapping[str, Any]:
     try:
-        content = json.loads(payload.decode(), object_pairs_hook=unique, parse_constant=_refuse_constant)
+        content = json.loads(payload.decode(), object_pairs_hook=es256.unique, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise _malformed(f"its payload is not JSON ({printable(error, 80)})") from None
     if not isinstance(content, dict):
         raise _malformed("its payload is not a JSON object")
     return content
-
-
-def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make a dict of the pairs of a JSON object; a name that stands twice is refused (RFC 7515 4, RFC 8259 4).
-
-    Raises:
-        ValueError: a name stands twice.
-    """
-    made = dict(pairs)
-    if len(made) != len(pairs):
-        raise ValueError("a name stands twice")
-    return made
 
 
 def _refuse_constant(text: str) -> None:

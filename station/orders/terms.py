@@ -63,7 +63,7 @@ class Order:
     firmware_sha256: bytes | None = None
     """32 bytes."""
     bundle_sha256: bytes | None = None
-    """Digest of the firmware bundle that boards get (``firmware_tools.bundle``); 32 bytes."""
+    """Digest of the firmware bundle that boards get (``firmware_tools.bundles.bundle``); 32 bytes."""
     id: str = field(default_factory=lambda: secrets.token_hex(16))
 
     @property

@@ -11,8 +11,8 @@ from typing import Final
 from bench.judge import Judge, Verdict
 from bench.place import Place
 from bench.stations import Starter
-from firmware_tools.virtual_line import VirtualLine
-from firmware_tools.wire import Wire
+from firmware_tools.virtual_line.line import VirtualLine
+from firmware_tools.virtual_line.wire import Wire
 from station.config import load
 
 BAUD: Final = 115200

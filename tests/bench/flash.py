@@ -26,7 +26,7 @@ from bench.processes import Board, board_line
 from bench.smp_flash import flasher_on, image, payload_of
 from firmware_tools.flashers import Phase
 from firmware_tools.smp_framing import Framing
-from firmware_tools.wire import BITS_PER_BYTE
+from firmware_tools.virtual_line.wire import BITS_PER_BYTE
 
 BAUD: Final = 921600
 AT_ONCE: Final = 16

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from firmware_tools import bundle_zip
-from firmware_tools.bundle import Bundle, BundleError, pack, read_contents
-from firmware_tools.bundle_manifest import read_manifest, write_manifest
+from firmware_tools.bundles.archive import MAX_MEMBERS, MAX_TOTAL, unzipped, zipped
+from firmware_tools.bundles.bundle import Bundle, BundleError, pack, read_contents
+from firmware_tools.bundles.manifest_toml import read_manifest, write_manifest
+from firmware_tools.bundles.release_signature import read_signatures
 from firmware_tools.flashers import FlasherKind
 from firmware_tools.mcuboot_image import read_mcuboot
-from firmware_tools.release_signature import read_signatures
 from firmware_tools.testing import signed_bundle, unsigned_image
 
 KEY = ec.generate_private_key(ec.SECP256R1())
@@ -165,7 +165,7 @@ def test_no_trusted_key_trusts_nobody(path):
 def test_a_changed_manifest_is_refused(path):
     changed = members()
     changed["bundle.toml"] = changed["bundle.toml"].replace(b'version = "1.4.2"', b'version = "1.4.3"')
-    refused(path(bundle_zip.zipped(changed)), "bundle.signature")
+    refused(path(zipped(changed)), "bundle.signature")
 
 
 @pytest.mark.parametrize(
@@ -242,7 +242,7 @@ def test_an_encrypted_member_is_refused(path):
 
 
 def test_two_names_that_differ_in_case_only_are_refused(path):
-    assert "twice" in refused(path(bundle_zip.zipped(members() | {"App.bin": b"x"})), "bundle.member")
+    assert "twice" in refused(path(zipped(members() | {"App.bin": b"x"})), "bundle.member")
 
 
 def test_a_way_of_packing_that_eats_memory_is_refused(path):
@@ -253,7 +253,7 @@ def test_a_zip_bomb_is_refused_before_it_takes_memory(path):
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         for number in range(4):
-            archive.writestr(f"bomb{number}", bytes(bundle_zip.MAX_TOTAL // 3))
+            archive.writestr(f"bomb{number}", bytes(MAX_TOTAL // 3))
     file = path(out.getvalue())
     tracemalloc.start()
     try:
@@ -264,18 +264,18 @@ def test_a_zip_bomb_is_refused_before_it_takes_memory(path):
 
 
 def test_a_member_that_is_larger_than_it_says_is_not_unpacked(path):
-    content = bytearray(bundle_zip.zipped({"bundle.toml": bytes(1_000_000)}))
+    content = bytearray(zipped({"bundle.toml": bytes(1_000_000)}))
     for mark, offset in ((b"PK\3\4", 22), (b"PK\1\2", 24)):
         struct.pack_into("<L", content, content.index(mark) + offset, 100)
         struct.pack_into("<L", content, content.index(mark) + offset - 8, zlib.crc32(bytes(100)))
-    contents = bundle_zip.unzipped(bytes(content), "bomb")
+    contents = unzipped(bytes(content), "bomb")
     assert len(contents["bundle.toml"]) == 100
 
 
 def test_more_members_than_a_bundle_has_are_refused(path):
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
-        for number in range(bundle_zip.MAX_MEMBERS + 1):
+        for number in range(MAX_MEMBERS + 1):
             archive.writestr(f"m{number}", b"")
     refused(path(out.getvalue()), "bundle.too_large")
 
@@ -312,9 +312,7 @@ def test_what_is_no_zip_is_refused(path, content):
 
 def test_a_file_of_signatures_of_megabytes_is_not_read(path):
     many = b'{"signatures": [' + b" " * 100_000 + b"]}"
-    assert "longer than 65536" in refused(
-        path(bundle_zip.zipped(members() | {"signature.json": many})), "bundle.signature"
-    )
+    assert "longer than 65536" in refused(path(zipped(members() | {"signature.json": many})), "bundle.signature")
 
 
 def test_a_file_that_is_not_there_is_told():
@@ -327,12 +325,12 @@ def test_a_file_that_is_not_there_is_told():
 def test_a_missing_image_is_refused(path):
     held = members()
     del held["app.bin"]
-    assert "app.bin" in refused(path(bundle_zip.zipped(held)), "bundle.missing_image")
+    assert "app.bin" in refused(path(zipped(held)), "bundle.missing_image")
 
 
 def test_another_image_than_the_one_that_was_signed_is_refused(path):
     held = members() | {"app.bin": unsigned_image((9, 9, 9, 0))}
-    refused(path(bundle_zip.zipped(held)), "bundle.digest")
+    refused(path(zipped(held)), "bundle.digest")
 
 
 def packed_fault(plan, files):

@@ -12,8 +12,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from firmware_tools.errors import LineError
-from firmware_tools.personas import DEFAULT_PERSONA, PERSONAS
-from firmware_tools.virtual_line import VirtualLine
+from firmware_tools.virtual_line.line import VirtualLine
+from firmware_tools.virtual_line.personas import DEFAULT_PERSONA, PERSONAS
 
 UUID = "50503631-3544-4e39-8017-1b1464017d02"
 TAG = 16842753

@@ -29,9 +29,7 @@ from smpclient.requests.os_management import BootloaderInformationRead, ResetWri
 from smpclient.transport.serial import SMPSerialTransport
 
 from firmware_tools.build import build_firmware
-from firmware_tools.emulated_board import FUSES
 from firmware_tools.errors import LineError, SourceMissing, ToolMissing
-from firmware_tools.faults import Faults, FlashDeath
 from firmware_tools.provisioning_group import (
     PROOF_DOMAIN,
     ChainRead,
@@ -44,7 +42,9 @@ from firmware_tools.provisioning_group import (
     LockWrite,
     ProveWrite,
 )
-from firmware_tools.virtual_line import VirtualBoard, VirtualLine
+from firmware_tools.virtual_line.emulated_board import FUSES
+from firmware_tools.virtual_line.faults import Faults, FlashDeath
+from firmware_tools.virtual_line.line import VirtualBoard, VirtualLine
 
 pytestmark = pytest.mark.xdist_group("qemu")  # one after the other: each emulator wants a core
 

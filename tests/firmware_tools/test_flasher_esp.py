@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 
-from firmware_tools.bundle_manifest import LockStep
+from firmware_tools.bundles.manifest import LockStep
 from firmware_tools.errors import FlashError
 from firmware_tools.flashers import FlasherKind, Payload, Phase, Placed
 from firmware_tools.flashers.esp import EspFlasher

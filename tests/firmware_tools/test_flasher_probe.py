@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from firmware_tools.bundle_manifest import LockStep
+from firmware_tools.bundles.manifest import LockStep
 from firmware_tools.errors import FlashError
 from firmware_tools.flashers import FlasherKind, Payload, Phase, Placed
 from firmware_tools.flashers.probe import ProbeFlasher

@@ -11,8 +11,8 @@ from firmware_tools.errors import FlashError
 from firmware_tools.flashers import Phase
 from firmware_tools.mcuboot_image import read_mcuboot
 from firmware_tools.smp_framing import Framing
-from firmware_tools.virtual_line import VirtualLine
-from firmware_tools.wire import Cut, CutKind, Direction, Wire
+from firmware_tools.virtual_line.line import VirtualLine
+from firmware_tools.virtual_line.wire import Cut, CutKind, Direction, Wire
 from station.errors import Unplugged
 
 IMAGE = image(size=60_000)

@@ -6,7 +6,7 @@ from contextlib import closing
 
 import pytest
 
-from firmware_tools.bundle_manifest import LockStep
+from firmware_tools.bundles.manifest import LockStep
 from firmware_tools.errors import FlashError
 from firmware_tools.flashers import FlasherKind, Payload, Phase, Placed
 from firmware_tools.flashers.stm32 import FLASH_START, Stm32Flasher

@@ -10,7 +10,7 @@ from dataclasses import replace
 import cbor2
 import pytest
 
-from firmware_tools.bundle_manifest import UnitEntry, UnitFile, UnitFormat
+from firmware_tools.bundles.manifest import UnitEntry, UnitFile, UnitFormat
 from firmware_tools.unit_files import (
     FACTS,
     UnitFacts,

@@ -16,8 +16,8 @@ from smpclient.transport.serial import SMPSerialTransport
 from firmware_tools.build import build_device
 from firmware_tools.errors import LineDirectoryError, LineError, ProgramError, ToolMissing
 from firmware_tools.provisioning_group import CsrWrite, DeviceState, IdentRead
-from firmware_tools.virtual_line import VirtualLine
-from firmware_tools.wire import Cut, CutKind, Direction, Wire
+from firmware_tools.virtual_line.line import VirtualLine
+from firmware_tools.virtual_line.wire import Cut, CutKind, Direction, Wire
 
 PATIENCE = 10
 
@@ -259,7 +259,7 @@ async def test_a_traced_board_writes_down_its_requests(start):
 
 
 def test_a_second_line_in_the_folder_is_refused(start, program, tmp_path, monkeypatch):
-    monkeypatch.setattr("firmware_tools.virtual_line._LOCK_PATIENCE", 0)
+    monkeypatch.setattr("firmware_tools.virtual_line.line._LOCK_PATIENCE", 0)
     start()
     with pytest.raises(LineDirectoryError, match="another virtual line runs"):
         VirtualLine(program, tmp_path / "line", 1).start()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firmware_tools.wire import BACKLOG, SLICE, Cut, Direction, Lane, Wire
+from firmware_tools.virtual_line.wire import BACKLOG, SLICE, Cut, Direction, Lane, Wire
 
 BYTE_TIME = 10 / 115200
 

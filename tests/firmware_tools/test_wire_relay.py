@@ -12,9 +12,9 @@ from contextlib import ExitStack, suppress
 
 import pytest
 
-from firmware_tools.pseudo_terminal import PseudoTerminal
-from firmware_tools.relay import Relay, WireThread
-from firmware_tools.wire import Cut, CutKind, Direction, Wire
+from firmware_tools.virtual_line.pseudo_terminal import PseudoTerminal
+from firmware_tools.virtual_line.relay import Relay, WireThread
+from firmware_tools.virtual_line.wire import Cut, CutKind, Direction, Wire
 
 PATIENCE = 10
 TIOCGEXCL = 0x80045440

@@ -17,7 +17,7 @@ import pytest
 from cryptography import x509
 
 from firmware_tools.build import build_device
-from firmware_tools.virtual_line import VirtualLine
+from firmware_tools.virtual_line.line import VirtualLine
 from station.devices.smp import SmpDriver
 from station.manifest import ManifestReader, UnitState
 from station.ports.link import open_link

@@ -11,8 +11,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from firmware_tools.build import build_device
-from firmware_tools.virtual_line import VirtualLine
-from firmware_tools.wire import Cut, CutKind, Direction, Wire
+from firmware_tools.virtual_line.line import VirtualLine
+from firmware_tools.virtual_line.wire import Cut, CutKind, Direction, Wire
 from station.config import load
 from station.errors import LinkError
 from station.events import SlotState

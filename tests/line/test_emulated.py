@@ -12,7 +12,7 @@ from bench.images import Releases
 
 from firmware_tools.build import build_firmware
 from firmware_tools.errors import ToolMissing
-from firmware_tools.virtual_line import VirtualLine
+from firmware_tools.virtual_line.line import VirtualLine
 from station.manifest import ManifestReader, UnitState
 
 STATION = Path(sys.executable).with_name("station")

@@ -13,8 +13,8 @@ from bench.images import Releases
 from bench.judge import Judge
 from bench.stations import Ended, Starter, starter
 
-from firmware_tools.virtual_line import VirtualLine
-from firmware_tools.wire import Cut, CutKind, Direction, Wire
+from firmware_tools.virtual_line.line import VirtualLine
+from firmware_tools.virtual_line.wire import Cut, CutKind, Direction, Wire
 from station.config import load
 from station.config.certificates import load_issuer
 

@@ -6,10 +6,10 @@ import pytest
 from bench.judge import Judge
 from bench.stations import starter
 
-from firmware_tools.faults import Faults, FlashDeath, StateDeath
 from firmware_tools.provisioning_group import DeviceState
-from firmware_tools.virtual_line import VirtualLine
-from firmware_tools.wire import Cut, CutKind, Direction, Wire
+from firmware_tools.virtual_line.faults import Faults, FlashDeath, StateDeath
+from firmware_tools.virtual_line.line import VirtualLine
+from firmware_tools.virtual_line.wire import Cut, CutKind, Direction, Wire
 from station.config import load
 from station.config.certificates import load_issuer
 

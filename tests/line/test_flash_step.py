@@ -14,8 +14,8 @@ from firmware_tools.rom_loaders.esp_chips import CHIPS
 from firmware_tools.rom_loaders.flash_file import FlashFile
 from firmware_tools.rom_loaders.ports import PtyPort
 from firmware_tools.testing import signed_bundle
-from firmware_tools.virtual_line import VirtualLine
-from firmware_tools.wire import Cut, CutKind, Direction, Wire
+from firmware_tools.virtual_line.line import VirtualLine
+from firmware_tools.virtual_line.wire import Cut, CutKind, Direction, Wire
 from station.manifest import ManifestReader, UnitState
 
 LOCK = """

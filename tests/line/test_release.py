@@ -5,16 +5,23 @@ from pathlib import Path
 import pytest
 
 from firmware_tools.build import build_device
-from firmware_tools.bundle import Bundle, pack
+from firmware_tools.bundles.bundle import Bundle, pack
 from firmware_tools.errors import FlashError
 from firmware_tools.flashers.smp import SmpFlasher
 from firmware_tools.signing.mcuboot import McubootSettings
 from firmware_tools.version import Version
-from firmware_tools.virtual_line import VirtualLine
+from firmware_tools.virtual_line.line import VirtualLine
 from hsm import KeyKind, TokenUri
 from softhsm import make_tokens
 from station.devices.smp_wire import SmpTransport
-from station.firmware import IMAGE_LABEL, RELEASE_LABEL, load_release_key, make_key, sign_bundle, sign_mcuboot_image
+from station.firmware_keys import (
+    IMAGE_LABEL,
+    RELEASE_LABEL,
+    load_release_key,
+    make_key,
+    sign_bundle,
+    sign_mcuboot_image,
+)
 from station.ports.link import open_link
 
 BUILD = Path(__file__).parents[2] / "build"

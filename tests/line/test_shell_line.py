@@ -6,7 +6,7 @@ import re
 import pytest
 from cryptography import x509
 
-from firmware_tools.wire import Cut, CutKind, Direction, Wire
+from firmware_tools.virtual_line.wire import Cut, CutKind, Direction, Wire
 from station.config.languages import EXAMPLES
 from station.manifest import ManifestReader, ProofKind, UnitState
 from station.testing.orders import reorder

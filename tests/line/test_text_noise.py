@@ -5,7 +5,7 @@ import re
 import pytest
 from bench.stations import starter
 
-from firmware_tools.wire import Wire
+from firmware_tools.virtual_line.wire import Wire
 from station.config.languages import PERSONA_DRIVERS
 from station.manifest import IssuanceState, ManifestReader, UnitState
 from station.testing.orders import reorder

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from firmware_tools.bundle import Bundle, contents_of
-from firmware_tools.bundle_zip import unzipped
+from firmware_tools.bundles.archive import unzipped
+from firmware_tools.bundles.bundle import Bundle, contents_of
 from firmware_tools.rom_loaders.esp import EspLoader
 from firmware_tools.rom_loaders.esp_chips import CHIPS
 from firmware_tools.rom_loaders.flash_file import FlashFile

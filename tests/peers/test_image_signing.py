@@ -9,8 +9,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from jwcrypto import jwk, jws
 
-from firmware_tools.bundle import pack
-from firmware_tools.bundle_zip import unzipped
+from firmware_tools.bundles.archive import unzipped
+from firmware_tools.bundles.bundle import pack
 from firmware_tools.mcuboot_image import read_mcuboot
 from firmware_tools.signing import SigningError
 from firmware_tools.signing import tool as tool_runs
@@ -19,7 +19,7 @@ from firmware_tools.testing import unsigned_image
 from firmware_tools.version import Version
 from hsm import KeyKind, TokenUri
 from softhsm import make_tokens
-from station.firmware import (
+from station.firmware_keys import (
     IMAGE_LABEL,
     RELEASE_LABEL,
     FirmwareError,

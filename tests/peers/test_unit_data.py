@@ -3,7 +3,7 @@
 import cbor2
 from chip.tlv import TLVReader, uint
 
-from firmware_tools.bundle_manifest import UnitEntry, UnitFile, UnitFormat
+from firmware_tools.bundles.manifest import UnitEntry, UnitFile, UnitFormat
 from firmware_tools.unit_files import UnitFacts, make_unit_file
 
 FACTS = UnitFacts({"product_serial": "SN000001", "certificate": bytes(range(256)) * 3})

@@ -13,17 +13,17 @@ from unittest import mock
 
 import pytest
 
-from firmware_tools.bundle import read_contents
+from firmware_tools.bundles.bundle import read_contents
+from firmware_tools.bundles.release_signature import MAX_SIGNATURES
 from firmware_tools.mcuboot_image import read_mcuboot
-from firmware_tools.release_signature import MAX_SIGNATURES
 from firmware_tools.testing import unsigned_image
 from hsm import TokenUri
 from softhsm import make_tokens
 from station.cli.root import root
 from station.config.folder import make_line
-from station.firmware import reason_of
 from station.manifest import Manifest, ManifestReader
 from station.manifest.testing import begin
+from station.product_firmware import reason_of
 
 PLAN = """\
 product = "sensor"

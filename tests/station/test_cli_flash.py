@@ -23,8 +23,8 @@ from firmware_tools.rom_loaders.flash_file import FlashFile
 from firmware_tools.rom_loaders.ports import PtyPort
 from firmware_tools.testing import signed_bundle
 from firmware_tools.version import Version
-from firmware_tools.virtual_line import VirtualLine
-from firmware_tools.wire import Cut, CutKind, Direction, Wire
+from firmware_tools.virtual_line.line import VirtualLine
+from firmware_tools.virtual_line.wire import Cut, CutKind, Direction, Wire
 from station.cli.root import EXIT_BROKEN_PIPE
 from station.config import ProductSection, SlotConfig
 from station.line.batch import FlashProgress, Result, flash_slots

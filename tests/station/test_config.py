@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from firmware_tools.personas import PERSONAS
+from firmware_tools.virtual_line.personas import PERSONAS
 from station import config
 from station.config import languages
 from station.config.languages import PERSONA_DRIVERS

@@ -7,9 +7,10 @@ import tomllib
 from os import environ
 from pathlib import Path
 
-from firmware_tools.bundle import pack
-from firmware_tools.bundle_manifest import UnitFormat, read_manifest, write_manifest
-from firmware_tools.flasher_options import options_of
+from firmware_tools.bundles.bundle import pack
+from firmware_tools.bundles.flasher_options import options_of
+from firmware_tools.bundles.manifest import UnitFormat
+from firmware_tools.bundles.manifest_toml import read_manifest, write_manifest
 from firmware_tools.flashers import FlasherKind
 from firmware_tools.testing import unsigned_image
 from firmware_tools.unit_files import FACTS

@@ -2,7 +2,7 @@
 
 import pytest
 
-from firmware_tools.bundle_manifest import LockStep
+from firmware_tools.bundles.manifest import LockStep
 from firmware_tools.flashers import FlasherKind
 from firmware_tools.provisioning_group import Locks
 from station.errors import ConfigError, DeviceError

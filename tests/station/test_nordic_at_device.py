@@ -8,8 +8,8 @@ from cryptography import x509
 
 from firmware_tools.build import build_device
 from firmware_tools.errors import ToolMissing
-from firmware_tools.virtual_line import VirtualLine
-from firmware_tools.wire import Cut, CutKind, Direction, Wire
+from firmware_tools.virtual_line.line import VirtualLine
+from firmware_tools.virtual_line.wire import Cut, CutKind, Direction, Wire
 from hsm import Csr
 from station.devices import DeviceState
 from station.devices.nordic_at import AtTimeouts, NordicAtDriver

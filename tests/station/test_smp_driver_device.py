@@ -15,8 +15,8 @@ from smpclient.requests.os_management import EchoWrite
 
 from firmware_tools.build import build_device
 from firmware_tools.errors import ToolMissing
-from firmware_tools.virtual_line import VirtualLine
-from firmware_tools.wire import Cut, CutKind, Direction, Wire
+from firmware_tools.virtual_line.line import VirtualLine
+from firmware_tools.virtual_line.wire import Cut, CutKind, Direction, Wire
 from station.devices import DeviceState, Locks
 from station.devices.smp import NOISY_BUFFER, SmpDriver, Timeouts
 from station.devices.smp_wire import SmpTransport

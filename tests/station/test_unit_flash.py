@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from bench.images import Releases
 
-from firmware_tools.bundle_manifest import LockStep, UnitEntry, UnitFile, UnitFormat
+from firmware_tools.bundles.manifest import LockStep, UnitEntry, UnitFile, UnitFormat
 from firmware_tools.errors import FlashError
 from firmware_tools.flashers import FlasherKind, FlashReport, Phase, Progress, Target
 from firmware_tools.provisioning_group import Locks

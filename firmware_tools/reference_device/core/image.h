@@ -57,8 +57,6 @@ enum image_rc {
     IMAGE_NOT_SIGNED = 0x100, /* the group has no number for it: told as SMP_EACCESSDENIED */
 };
 
-enum image_pending { IMAGE_STAYS = 0, IMAGE_TEST = 1, IMAGE_PERMANENT = 2 };
-
 /* At boot, by whoever starts the application: change slots if that was asked for, go back if a trial was not confirmed.
  * Then see image_runs(). False: the flash can't be read or written. */
 bool image_boot(void);

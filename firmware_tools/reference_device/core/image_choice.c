@@ -3,7 +3,6 @@
 
 #include <string.h>
 
-#include "image.h"
 #include "store.h"
 
 bool choice_load(struct choice *to)

@@ -8,10 +8,13 @@
 
 enum { IMAGE_RELEASE = 8 }; /* the version as it stands in the header: major, minor, revision (16), build (32) */
 
+/* What the next boot does with the other slot. */
+enum image_pending { IMAGE_STAYS = 0, IMAGE_TEST = 1, IMAGE_PERMANENT = 2 };
+
 /* The record, byte for byte. */
 struct choice {
     uint8_t active;  /* slot of the flash that runs */
-    uint8_t pending; /* enum image_pending: what the next boot does */
+    uint8_t pending; /* enum image_pending */
     uint8_t trial;   /* 1: what runs goes away with the next boot if it is not confirmed */
     uint8_t reserved;
     uint8_t floor[IMAGE_RELEASE]; /* the highest release that was ever confirmed; lower ones do not run */

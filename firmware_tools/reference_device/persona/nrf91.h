@@ -31,9 +31,11 @@ enum nrf91_outcome {
     NRF91_KEYGEN_FAILED = 523,
 };
 
+/* nrf91_credentials.c: AT%CMNG=`value`. `is_active`: the radio is on. */
+enum nrf91_outcome nrf91_manage(const char *value, bool is_active);
 enum nrf91_outcome nrf91_outcome_of(enum vault_rc rc);
 
-/* nrf91_keygen.c: AT%KEYGEN=`value`. `is_active`: the radio is on. `is_old`: CSRs have NULL parameters. */
+/* nrf91_keygen.c: AT%KEYGEN=`value`. `is_old`: CSRs have NULL parameters. */
 enum nrf91_outcome nrf91_keygen(const struct nrf91_identity *id, const char *value, bool is_active, bool is_old);
 
 #endif

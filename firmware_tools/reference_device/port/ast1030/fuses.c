@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a real part keeps in one-time programmable memory, modelled as the last sector of the NOR flash: identity, the key
- * for images, and whether the debug port is closed. QEMU has no fuses for this part; firmware_tools/emulated_board.py
- * burns the sector when it makes a board. The firmware only ever turns the debug byte from 0xff into 0.
+ * for images, and whether the debug port is closed. QEMU has no fuses for this part;
+ * firmware_tools/virtual_line/emulated_board.py burns the sector when it makes a board. The firmware only ever turns the
+ * debug byte from 0xff into 0.
  *
  *     magic(4) 0(12)  hardware id(64)  model(32)  image key(65)  0...   at 0x100: debug(1)
  *

@@ -6,10 +6,16 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Print "reference-device: <message>[: <reason of errno>]" on stderr and exit with 1. */
+/* death.c: print "reference-device: <message>[: <reason of errno>]" on stderr and exit with 1. */
 void fail(const char *message, bool with_errno) __attribute__((noreturn));
 
-/* main.c: called before bytes leave the UART; may cut the power, and then does not return. */
+/* End when the thread that started this process ends. */
+void death_with_parent(void);
+/* Cut the power once the board has come to this state, before it says so. */
+void death_in_state(long state);
+/* Called after the first boot: a board that starts in that state or beyond lives. */
+void death_ahead(void);
+/* Called before bytes leave the UART; may cut the power, and then does not return. */
 void before_send(void);
 
 /* flash.c: the flash is DIR/flash.bin, mode 0600, held by flock. The private key stands in it in plain. */

@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "../../core/bootloader.h"
@@ -56,21 +55,9 @@ static struct {
     bool bootloader;
 } options = {.model = "reference-device", .fd = -1};
 
-static long die_in_state;
-static bool mortal; /* it has not been in that state yet */
 static bool debug_closed;
 static bool restart;
 static bool in_recovery;
-
-void fail(const char *message, bool with_errno)
-{
-    if (with_errno) {
-        fprintf(stderr, "reference-device: %s: %s\n", message, strerror(errno));
-    } else {
-        fprintf(stderr, "reference-device: %s\n", message);
-    }
-    exit(1);
-}
 
 const char *port_hardware_id(void)
 {
@@ -102,16 +89,6 @@ bool port_debug_is_closed(void)
 void port_reset(void)
 {
     restart = true;
-}
-
-void before_send(void)
-{
-    if (mortal && (long)credentials_state() >= die_in_state) {
-        (void)kill(getpid(), SIGKILL);
-        for (;;) {
-            pause();
-        }
-    }
 }
 
 void port_log(const char *text)
@@ -160,14 +137,6 @@ static void speak(const char *name)
         exit(2);
     }
     device_speak(persona);
-}
-
-static void die_with_parent(void)
-{
-    pid_t parent = getppid();
-    if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != parent) {
-        exit(1); /* it died between the two lines: nobody is left to want us */
-    }
 }
 
 static void parse(int count, char **arguments)
@@ -240,7 +209,7 @@ static void parse(int count, char **arguments)
             trace_open(optarg);
             break;
         case DIE_WITH_PARENT:
-            die_with_parent();
+            death_with_parent();
             break;
         case DIE_AFTER_WRITES:
             operation = number("die-after-writes", optarg, 1, most);
@@ -249,7 +218,7 @@ static void parse(int count, char **arguments)
             torn = number("torn", optarg, 0, most);
             break;
         case DIE_IN_STATE:
-            die_in_state = number("die-in-state", optarg, STATE_KEYED, STATE_LOCKED);
+            death_in_state(number("die-in-state", optarg, STATE_KEYED, STATE_LOCKED));
             break;
         case HELP:
             (void)fputs(usage, stdout);
@@ -299,7 +268,7 @@ int main(int count, char **arguments)
     }
     uart_open((int)options.fd);
     boot();
-    mortal = die_in_state > 0 && (long)credentials_state() < die_in_state;
+    death_ahead();
     trace_start();
     for (;;) {
         unsigned char bytes[4096];

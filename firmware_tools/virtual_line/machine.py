@@ -1,8 +1,8 @@
 """What the boards of a virtual line are made of: how one is started, and how its reset button is pressed.
 
 Each kind of machine is one class that meets ``Machine``. ``LinuxMachine`` is the reference device as a process of its
-own; ``firmware_tools.emulated_board`` has one that runs a microcontroller in QEMU. A board itself, its slot and its
-cable are the business of ``virtual_board.py``.
+own; ``emulated_board.py`` has one that runs a microcontroller in QEMU. A board itself, its slot and its cable are the
+business of ``board.py``.
 """
 
 import shutil
@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
 from firmware_tools.errors import LineError
-from firmware_tools.faults import FlashDeath, StateDeath
+from firmware_tools.virtual_line.faults import FlashDeath, StateDeath
 
 __all__ = ["FLASH", "LinuxMachine", "Machine", "Supply", "read_image_key"]
 

@@ -2,11 +2,11 @@
 
 ::
 
-    bundle.toml       what it is and what goes where (``bundle_manifest.py``); its SHA-256 is the bundle's digest
+    bundle.toml       what it is and what goes where (``manifest.py``); its SHA-256 is the bundle's digest
     signature.json    signatures over bundle.toml (``release_signature.py``); a bundle may wait for them
     <images>          as bundle.toml names them, with their digests
 
-It is a zip (``bundle_zip.py``). An order names the digest, so a bundle that is zipped again, or gets one signature
+It is a zip (``archive.py``). An order names the digest, so a bundle that is zipped again, or gets one signature
 more, stays the same bundle. A ``Bundle`` exists only if all of it was checked; ``Contents`` is one whose signatures
 were not.
 
@@ -22,22 +22,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from firmware_tools.bundle_manifest import (
-    BundleManifest,
-    ImageEntry,
-    LockStep,
-    UnitFile,
-    read_manifest,
-    with_images,
-    write_manifest,
-)
-from firmware_tools.bundle_zip import read_members, zipped
-from firmware_tools.errors import BundleError, UnitFileError
-from firmware_tools.flasher_options import lock_fault, options_fault
-from firmware_tools.flashers import FlasherKind, Payload, Placed
-from firmware_tools.image_kinds import check_image
-from firmware_tools.mcuboot_image import is_mcuboot, read_mcuboot
-from firmware_tools.release_signature import (
+from firmware_tools.bundles.archive import read_members, zipped
+from firmware_tools.bundles.flasher_options import lock_fault, options_fault
+from firmware_tools.bundles.manifest import BundleManifest, ImageEntry, LockStep, UnitFile, with_images
+from firmware_tools.bundles.manifest_toml import read_manifest, write_manifest
+from firmware_tools.bundles.release_signature import (
     PublicKey,
     ReleaseSignature,
     key_id,
@@ -45,6 +34,10 @@ from firmware_tools.release_signature import (
     signers,
     write_signatures,
 )
+from firmware_tools.errors import BundleError, UnitFileError
+from firmware_tools.flashers import FlasherKind, Payload, Placed
+from firmware_tools.image_kinds import check_image
+from firmware_tools.mcuboot_image import is_mcuboot, read_mcuboot
 from firmware_tools.unit_files import check_unit_file
 from firmware_tools.version import Version
 

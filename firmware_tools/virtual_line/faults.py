@@ -1,6 +1,6 @@
 """What a board suffers by itself, as values: its power goes at a moment of its own life, and it may lie about its name.
 
-A wire harms bytes (``wire.py``) and a hand pulls plugs (``virtual_board.py``). The deaths here are aimed at what
+A wire harms bytes (``wire.py``) and a hand pulls plugs (``board.py``). The deaths here are aimed at what
 happens inside the board: in the middle of a flash operation, or between reaching a state and saying so. They are
 carried out by the reference device itself, so they hit the same byte each time.
 """

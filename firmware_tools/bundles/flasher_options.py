@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from firmware_tools.bundle_manifest import LockStep, Option
+from firmware_tools.bundles.manifest import LockStep, Option
 from firmware_tools.flashers import FlasherKind
 
 SMP_OPTIONS: Final[Mapping[str, type]] = {"erase_seconds": int, "boot_seconds": int}

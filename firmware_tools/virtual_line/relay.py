@@ -18,8 +18,8 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Final, TypeVar
 
-from firmware_tools.pseudo_terminal import Openers, PseudoTerminal
-from firmware_tools.wire import BACKLOG, Cut, Direction, Lane, Traffic, Wire
+from firmware_tools.virtual_line.pseudo_terminal import Openers, PseudoTerminal
+from firmware_tools.virtual_line.wire import BACKLOG, Cut, Direction, Lane, Traffic, Wire
 
 __all__ = ["Relay", "WireThread"]
 

@@ -33,13 +33,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from firmware_tools.emulated_board import Ast1030Machine
 from firmware_tools.errors import LineDirectoryError, LineError
-from firmware_tools.machine import LinuxMachine, Machine, read_image_key
-from firmware_tools.personas import DEFAULT_PERSONA, PERSONAS
-from firmware_tools.relay import WireThread
-from firmware_tools.virtual_board import Bench, VirtualBoard
-from firmware_tools.wire import Cut, Wire
+from firmware_tools.virtual_line.bench import Bench
+from firmware_tools.virtual_line.board import VirtualBoard
+from firmware_tools.virtual_line.emulated_board import Ast1030Machine
+from firmware_tools.virtual_line.machine import LinuxMachine, Machine, read_image_key
+from firmware_tools.virtual_line.personas import DEFAULT_PERSONA, PERSONAS
+from firmware_tools.virtual_line.relay import WireThread
+from firmware_tools.virtual_line.wire import Cut, Wire
 
 __all__ = ["DEFAULT_MACHINE", "MACHINES", "VirtualBoard", "VirtualLine"]
 
@@ -85,7 +86,7 @@ class VirtualLine:
             boards: how many slots, or the hardware ids of the boards in them. With a number, boards that the folder
                 knows come back, and new ones fill the slots that are left.
             model: product model the firmware calls itself.
-            persona: what the boards are and which language they speak, a name of ``firmware_tools.personas``.
+            persona: what the boards are and which language they speak, a name of ``personas.py``.
             wire: between each port and its board, or for some slots only, by their names (``slot1`` and so on).
             seed: of the hardware ids of new boards; None: random.
             machine: what the boards are made of, a name of ``MACHINES``.
@@ -165,10 +166,10 @@ class VirtualLine:
                 cutter=cutter,
                 lock=lock,
                 fresh_id=self._roster.give_blank,
-                on_cut=self._on_cut,
             )
             self.boards = [
-                VirtualBoard(bench, slot, hardware_id, self._wire_of(slot)) for slot, hardware_id in slots.items()
+                VirtualBoard(bench, slot, hardware_id, self._wire_of(slot), self._on_cut)
+                for slot, hardware_id in slots.items()
             ]
             for board in self.boards:
                 stack.callback(board.unplug)

@@ -12,50 +12,34 @@ import socket
 import subprocess
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import Executor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, assert_never
 
-from firmware_tools.errors import LineError, ProgramError
-from firmware_tools.faults import SOUND, Faults, FlashDeath, StateDeath
-from firmware_tools.machine import FLASH, Machine, Supply
-from firmware_tools.pseudo_terminal import PseudoTerminal
-from firmware_tools.relay import Relay, WireThread
-from firmware_tools.wire import Cut, CutKind, Direction, Traffic, Wire
+from firmware_tools.errors import LineError
+from firmware_tools.virtual_line.bench import Bench
+from firmware_tools.virtual_line.faults import SOUND, Faults, FlashDeath, StateDeath
+from firmware_tools.virtual_line.machine import FLASH, Supply
+from firmware_tools.virtual_line.pseudo_terminal import PseudoTerminal
+from firmware_tools.virtual_line.relay import Relay
+from firmware_tools.virtual_line.wire import Cut, CutKind, Direction, Traffic, Wire
 
-__all__ = ["Bench", "VirtualBoard"]
+__all__ = ["VirtualBoard"]
 
 _LOG: Final = "program.log"
 _TRACE: Final = "trace.jsonl"
 
 
-@dataclass(frozen=True, slots=True)
-class Bench:
-    """What the slots of one line share while it runs."""
-
-    directory: Path
-    machine: Machine
-    """What the boards are made of."""
-    trace: bool
-    wires: WireThread
-    starter: Executor
-    """One thread that starts every device and lives as long as the line: ``PR_SET_PDEATHSIG`` fires when the *thread*
-    that started a process ends."""
-    cutter: Executor
-    """Does what the cut of a wire asks for."""
-    lock: int
-    """File descriptor of the folder's lock. Each device holds a copy, so that no second line can start on the same
-    flash while one of them lives."""
-    fresh_id: Callable[[str], str]
-    """Gives a slot (by its name) a blank board: writes it down and returns its hardware id."""
-    on_cut: Callable[["VirtualBoard", Cut], None]
-
-
 class VirtualBoard:
     """One slot and the board in it. Methods may be called from any thread, and block for some milliseconds."""
 
-    def __init__(self, bench: Bench, slot: str, hardware_id: str, wire: Wire | None) -> None:
+    def __init__(
+        self,
+        bench: Bench,
+        slot: str,
+        hardware_id: str,
+        wire: Wire | None,
+        on_cut: Callable[["VirtualBoard", Cut], None],
+    ) -> None:
         self.slot: Final = slot
         """Name of the slot, such as ``slot1``."""
         self.hardware_id = hardware_id
@@ -65,6 +49,7 @@ class VirtualBoard:
         self.port: Final = bench.directory / slot
         """Symbolic link to the terminal; missing while the board is unplugged."""
         self._bench = bench
+        self._on_cut = on_cut
         self._lock = threading.RLock()
         self._terminal: PseudoTerminal | None = None
         self._watch = -1
@@ -332,28 +317,7 @@ class VirtualBoard:
             death=death,
             trace=self.trace if self._bench.trace else None,
         )
-        command = self._bench.machine.command(supply)
-
-        def start() -> "subprocess.Popen[bytes]":
-            with self.log.open("ab") as log:
-                return subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    pass_fds=(uart, self._bench.lock, *(() if control is None else (control,))),
-                    process_group=0,  # a Ctrl-C is meant for the station, not for its boards
-                )
-
-        try:
-            return self._bench.starter.submit(start).result()
-        except OSError as error:
-            program = command[0]
-            raise ProgramError(
-                f"the device program {program} does not start: {error.strerror}. Build it with"
-                " firmware_tools.build.build_device",
-                program=program,
-            ) from error
+        return self._bench.start(supply, self.log)
 
     def _watch_death(self, process: "subprocess.Popen[bytes]") -> None:
         """Hear of the end of a board that is about to die of its faults."""
@@ -400,4 +364,4 @@ class VirtualBoard:
                     self.swap()
                 case _:
                     assert_never(cut.kind)
-        self._bench.on_cut(self, cut)
+        self._on_cut(self, cut)

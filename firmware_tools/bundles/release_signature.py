@@ -9,19 +9,16 @@ The payload is ``bundle.toml`` itself, which stands beside it in the bundle::
 ``typ`` has to be there: a key that also signs other things signs a bundle only where it says so. ``kid`` is a hint.
 """
 
-import base64
-import binascii
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
+from firmware_tools import es256
 from firmware_tools.errors import BundleError
 
 PublicKey: TypeAlias = ec.EllipticCurvePublicKey
@@ -31,9 +28,6 @@ TYPE: Final = "firmware-bundle"
 MAX_SIGNATURES: Final = 16
 MAX_SIGNATURE_FILE: Final = 64 * 1024
 """Bytes of ``signature.json``."""
-
-_COORDINATE: Final = 32
-"""Octets of r, and of s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,17 +49,11 @@ class ReleaseSignature:
             protected: from ``protected_header``.
             der: ECDSA signature over ``signing_input``.
         """
-        r, s = decode_dss_signature(der)
-        return _signature({"protected": protected, "signature": _encoded(r.to_bytes(32) + s.to_bytes(32))})
+        return _signature({"protected": protected, "signature": es256.base64url(es256.of_der(der))})
 
     def is_of(self, key: PublicKey, manifest: bytes) -> bool:
         """Whether a key made it over a manifest."""
-        half = [int.from_bytes(part) for part in (self.value[:_COORDINATE], self.value[_COORDINATE:])]
-        try:
-            key.verify(encode_dss_signature(*half), signing_input(self.protected, manifest), ec.ECDSA(hashes.SHA256()))
-        except InvalidSignature:
-            return False
-        return True
+        return es256.is_by(key, self.value, signing_input(self.protected, manifest))
 
 
 def key_id(key: PublicKey) -> str:
@@ -76,7 +64,7 @@ def key_id(key: PublicKey) -> str:
 
 def protected_header(kid: str) -> str:
     """Return the protected header that we write, base64url."""
-    return _encoded(json.dumps({"alg": "ES256", "kid": kid, "typ": TYPE}, separators=(",", ":")).encode())
+    return es256.base64url(json.dumps({"alg": "ES256", "kid": kid, "typ": TYPE}, separators=(",", ":")).encode())
 
 
 def signing_input(protected: str, manifest: bytes) -> bytes:
@@ -86,12 +74,12 @@ def signing_input(protected: str, manifest: bytes) -> bytes:
         protected: from ``protected_header``.
         manifest: bytes of ``bundle.toml``.
     """
-    return f"{protected}.{_encoded(manifest)}".encode("ascii")
+    return es256.signing_input(protected, es256.base64url(manifest))
 
 
 def write_signatures(signatures: Iterable[ReleaseSignature]) -> bytes:
     """Write ``signature.json``."""
-    members = [{"protected": one.protected, "signature": _encoded(one.value)} for one in signatures]
+    members = [{"protected": one.protected, "signature": es256.base64url(one.value)} for one in signatures]
     return (json.dumps({"signatures": members}, indent=1) + "\n").encode()
 
 
@@ -124,15 +112,15 @@ def _signature(member: object) -> ReleaseSignature:
         raise _malformed(f"a protected header does not say alg ES256 and typ {TYPE}")
     if header.keys() - {"alg", "typ", "kid"}:
         raise _malformed("a protected header wants extensions that are not known here")
-    if len(value) != 2 * _COORDINATE:
-        raise _malformed(f"an ES256 signature has {2 * _COORDINATE} octets, one here {len(value)}")
+    if len(value) != es256.SIGNATURE_SIZE:
+        raise _malformed(f"an ES256 signature has {es256.SIGNATURE_SIZE} octets, one here {len(value)}")
     kid = header.get("kid", "")
     return ReleaseSignature(str(protected), value, kid if isinstance(kid, str) else "")
 
 
 def _object(content: bytes, what: str) -> dict[str, Any]:
     try:
-        said = json.loads(content.decode(), object_pairs_hook=_unique)
+        said = json.loads(content.decode(), object_pairs_hook=es256.unique)
     except (ValueError, RecursionError):
         raise _malformed(f"{what} is not JSON") from None
     if not isinstance(said, dict):
@@ -140,25 +128,11 @@ def _object(content: bytes, what: str) -> dict[str, Any]:
     return said
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) != len(pairs):
-        raise ValueError("a name stands twice")
-    return made
-
-
-def _encoded(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
 def _decoded(text: object) -> bytes:
-    """Read base64url without padding; each value has one spelling."""
     try:
         if isinstance(text, str):
-            data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-            if _encoded(data) == text:
-                return data
-    except (binascii.Error, ValueError):
+            return es256.from_base64url(text)
+    except ValueError:
         pass
     raise _malformed("something in it is not base64url")
 

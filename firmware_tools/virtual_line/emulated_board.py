@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Final
 
 from firmware_tools.errors import LineError, ToolMissing
-from firmware_tools.machine import FLASH, Supply
+from firmware_tools.virtual_line.machine import FLASH, Supply
 
 __all__ = ["Ast1030Machine"]
 

@@ -14,8 +14,14 @@ from typing import Final
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from firmware_tools.bundle import Contents
-from firmware_tools.release_signature import MAX_SIGNATURES, ReleaseSignature, key_id, protected_header, signing_input
+from firmware_tools.bundles.bundle import Contents
+from firmware_tools.bundles.release_signature import (
+    MAX_SIGNATURES,
+    ReleaseSignature,
+    key_id,
+    protected_header,
+    signing_input,
+)
 from firmware_tools.signing import ImageKey
 from firmware_tools.signing.esp import sign_esp
 from firmware_tools.signing.mcuboot import McubootSettings, sign_mcuboot
@@ -198,20 +204,6 @@ def load_release_key(path: Path) -> ec.EllipticCurvePublicKey:
             f"{path}: bundles are signed with ES256, and this key is not on P-256", code="firmware.key_file"
         )
     return key
-
-
-def reason_of(order: str, named: bytes | None, digest: bytes) -> str:
-    """Say why an older bundle may come back: a signed order names exactly this one. Empty where none does.
-
-    A station takes no bundle that is older than the newest it ever worked by, for each product; whoever signs orders
-    decides otherwise, by digest, and nobody else can name one bundle more exactly.
-
-    Args:
-        order: name of the order that the line runs under.
-        named: its ``bundle_sha256``.
-        digest: of the bundle.
-    """
-    return f"order {order} names this bundle" if named == digest else ""
 
 
 @contextmanager
