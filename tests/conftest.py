@@ -2,8 +2,8 @@
 
 Tests commit thousands of times, and each commit waits until the disk has it: a third of the suite's time, on the disk
 where that was measured. Nothing that a test proves is about the disk itself: tests kill processes, never the machine,
-and a disk that is full or broken is made by a library before it (``bench/stubborn_disk.c``). Who wants the disk says so:
-``--basetemp``, or ``PYTEST_DEBUG_TEMPROOT``, which is pytest's own.
+and a disk that is full or broken is made by a library before it (``bench/stubborn_disk.c``). Who wants the disk says
+so: ``--basetemp``, or ``PYTEST_DEBUG_TEMPROOT``, which is pytest's own.
 """
 
 import os
