@@ -210,7 +210,8 @@ class Tries:
             self._unbegun += 1
         else:
             self._failures += 1
-        if self._failures > 1 or self._unbegun > MAX_UNBEGUN or not self._health.may_heal(error):
+        stays_away = error.code == ASLEEP and self._health.in_vain
+        if stays_away or self._failures > 1 or self._unbegun > MAX_UNBEGUN or not self._health.may_heal(error):
             raise error
         return self._seen
 

@@ -283,8 +283,9 @@ class Signer:
         """
         signatures: list[bytes | HsmError] = []
         try:
+            since = self.reloads_ended  # before the look: one that fails in between is not waited out
             if not self._worker.is_ready():
-                await self.awake()
+                await self.awake(since=since)
             tries = Tries(self._worker.health)
             while len(signatures) < len(requests):
                 if tries.begins_again() and again is not None:
@@ -303,8 +304,9 @@ class Signer:
         """Do as ``sign``, and block this thread meanwhile."""
         if self._worker.is_here:
             return self.sign_once_blocking(request)
+        since = self.reloads_ended
         if not self._worker.is_ready():
-            self.awake_blocking()
+            self.awake_blocking(since=since)
         tries = Tries(self._worker.health)
         while True:
             if tries.begins_again() and again is not None:

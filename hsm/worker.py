@@ -320,20 +320,23 @@ class Worker:
     def _heal(self) -> None:
         """Reload the module, and come back to where we were."""
         self.health.reload_begins(self.anchor.port.shared_by)
+        cause: HsmError | None = None
         self._busy = _Busy(self.timing.clock.now(), self.timing.heal, None)
         try:
             self.anchor.reload()
         except PKCS11Error as error:
-            self.health.reload_failed(from_token(error, "waking the token"), self.name)
+            cause = from_token(error, "waking the token")
         except HsmError as error:
-            self.health.reload_failed(error, self.name)
+            cause = error
         except Exception as error:  # noqa: BLE001 - a bug here must not end the thread that all wait for
-            self.health.reload_failed(TokenError(f"waking the token: {error!r}", code="token.bug"), self.name)
-        else:
-            self.health.woke()
-        finally:
+            cause = TokenError(f"waking the token: {error!r}", code="token.bug")
+        finally:  # before anybody is told: what has ended does not hang
             self._busy = None
             self._last_call = self.timing.clock.now()
+        if cause is None:
+            self.health.woke()
+        else:
+            self.health.reload_failed(cause, self.name)
 
     # -- the watcher's side
 
@@ -343,9 +346,9 @@ class Worker:
         while not self.closed:
             self.timing.clock.wait(self._look, self.timing.tick)
             self._look.clear()
-            busy = self._busy
+            now, busy = self.timing.clock.now(), self._busy  # in this order: what is at work now has been so since then
             if busy is not None:
-                if self.health.state is not State.HUNG and self.timing.clock.now() - busy.since > busy.limit:
+                if self.health.state is not State.HUNG and now - busy.since > busy.limit:
                     self._give_up_on(busy)
             elif self.health.state is not State.HUNG and self._attention_due() and not self._ticking:
                 self._ticking = True

@@ -54,8 +54,9 @@ async def ask(board, request):
 async def dies_while(board, request):
     """Ask what the board does not live to answer."""
     before = board.deaths
-    async with SMPClient(SMPSerialTransport(), str(board.port), timeout_s=PATIENCE) as client:
-        asking = asyncio.create_task(client.request(request))
+    # the client first asks for parameters, which a board that has just got its power may not hear
+    async with SMPClient(SMPSerialTransport(), str(board.port), timeout_s=1) as client:
+        asking = asyncio.create_task(client.request(request, timeout_s=PATIENCE))
         async with asyncio.timeout(PATIENCE):
             while board.deaths == before:  # noqa: ASYNC110 - another thread counts
                 await asyncio.sleep(0.005)

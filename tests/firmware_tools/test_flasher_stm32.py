@@ -17,6 +17,13 @@ from firmware_tools.rom_loaders.stm32 import CHIPS, Stm32Loader
 
 APPLICATION = hashlib.shake_256(b"application").digest(8001)  # an odd number: the tool fills up the last word
 SECRET = hashlib.shake_256(b"secret").digest(1024)
+HASTY = """
+import runpy, sys, time
+nap = time.sleep
+time.sleep = lambda seconds: nap(seconds / 50)
+runpy.run_module("stm32loader", run_name="__main__", alter_sys=True)
+"""
+"""The tool, which gives each chip more than half a second for its boot; a virtual one needs none."""
 READOUT = LockStep("read-out protection", "stm32", ("readout",), irreversible=True)
 
 
@@ -41,13 +48,13 @@ class Bench:
         self.link = folder / "tty"
         self.port = None
 
-    def plug(self, chip="F4", *, protected=False, unplug_after=None, **faults):
+    def plug(self, chip="F4", *, protected=False, unplug_after=None, command=(sys.executable, "-c", HASTY), **faults):
         self.unplug()
         kind = CHIPS[chip]
         self.flash = FlashFile(self.path, kind.size)
         self.chip = Stm32Loader(kind, self.flash, protected=protected, faults=Faults(**faults))
         self.port = PtyPort(self.chip, self.link, unplug_after=unplug_after)
-        return Stm32Flasher(str(self.link), patience=20, family=chip)
+        return Stm32Flasher(str(self.link), patience=20, family=chip, command=command)
 
     def unplug(self):
         if self.port is not None:
@@ -73,7 +80,7 @@ def ignore(_progress):
 @pytest.mark.parametrize("chip", ["F1", "F4"], ids=["erase by pages", "extended erase"])
 async def test_a_board_is_erased_written_and_read_back(bench, chip):
     wanted, seen = payload(IMAGE, FACTORY_DATA, chip=chip), []
-    flasher = bench.plug(chip)
+    flasher = bench.plug(chip, command=None)  # the installed tool, as it is
     bench.flash.write(0x1000, b"\0")  # an image of before
     report = await flasher.flash(wanted, seen.append)
     assert all(bench.holds(image) for image in wanted.images)

@@ -23,9 +23,9 @@ PATIENCE = 10
 
 
 @pytest.fixture(scope="session")
-def program(tmp_path_factory):
+def program(build_folder):
     try:
-        return build_device(tmp_path_factory.mktemp("device"))
+        return build_device(build_folder)
     except ToolMissing as missing:
         pytest.skip(str(missing))
 

@@ -2,7 +2,9 @@
 
 import asyncio
 import threading
+import time
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -295,6 +297,54 @@ async def test_token_that_shares_its_module_and_stays_away_disturbs_the_others_l
         if bench.token.calls["reload"] > len(times) + 1:
             times.append(second)
     assert times == [30, 90, 210, 450, 750, 1050, 1350]
+
+
+async def test_a_reload_that_fails_while_the_caller_finds_the_token_asleep_is_not_waited_out(bench, monkeypatch):
+    def refuse():
+        bench.token.hang()
+        raise p11.DeviceError
+
+    bench.token.at("sign", 1, p11.DeviceError())
+    bench.token.at("reload", 1, refuse)
+    first = asyncio.ensure_future(bench.sign())
+    await asyncio.to_thread(bench.token.hangs)
+    look = bench.signer._worker.is_ready
+
+    def and_then_the_reload_fails():
+        seen = look()
+        bench.token.release()
+        until_in_vain(bench)
+        return seen
+
+    monkeypatch.setattr(bench.signer._worker, "is_ready", and_then_the_reload_fails)
+    async with asyncio.timeout(10):
+        ends = await asyncio.gather(first, bench.sign(), return_exceptions=True)
+    assert [end.code for end in ends] == ["token.asleep"] * 2
+
+
+async def test_a_token_that_is_lost_right_after_the_caller_found_it_awake_is_not_waited_for(bench, monkeypatch):
+    bench.token.at("sign", 1, p11.DeviceError())
+    bench.token.at("reload", 1, p11.DeviceError())
+    look = bench.signer._worker.is_ready
+
+    def and_then_it_is_lost():
+        seen = look()
+        with suppress(TokenError):
+            bench.signer.sign_once_blocking(bench.request)
+        until_in_vain(bench)
+        return seen
+
+    monkeypatch.setattr(bench.signer._worker, "is_ready", and_then_it_is_lost)
+    async with asyncio.timeout(10):
+        with pytest.raises(TokenError) as caught:
+            await bench.sign()
+    assert caught.value.code == "token.asleep"
+
+
+def until_in_vain(bench):
+    """Keep the caller's thread until a reload has come to nothing."""
+    while not bench.signer._worker.health.in_vain:
+        time.sleep(0.001)
 
 
 async def test_work_that_is_no_signature_fails_at_once_while_the_token_is_asleep(bench):

@@ -10,6 +10,7 @@ import pytest
 from firmware_tools.build import build_device
 
 STATION = Path(sys.executable).with_name("station")
+BUILD = Path(__file__).parents[2] / "build"
 
 
 def station(*arguments, cwd):
@@ -17,9 +18,9 @@ def station(*arguments, cwd):
 
 
 @pytest.fixture
-def widget(tmp_path, tmp_path_factory):
+def widget(tmp_path):
     """A virtual board with the home-made shell, and its tty."""
-    program = build_device(tmp_path_factory.getbasetemp() / "build")
+    program = build_device(BUILD)
     command = [program, "--storage", tmp_path / "board", "--hardware-id", "E8F1-7C0A", "--model", "widget"]
     command += ["--persona", "home-made", "--pty", tmp_path / "tty"]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
