@@ -79,7 +79,7 @@ def build_device(
     Raises:
         ToolMissing: no compiler, no make, or no Mbed TLS.
         SourceMissing: ``mbedtls_source`` is no source tree of Mbed TLS.
-        BuildError: the compiler refuses.
+        BuildError: the compiler refuses, or the folder can't be made.
     """
     for tool in ("cc", "make"):
         if shutil.which(tool) is None:
@@ -132,7 +132,7 @@ def _build(  # noqa: PLR0913 - what tells one build from another
     # The sources' own path is part of the name: two checkouts that share a build folder do not undo each other's work.
     place = hashlib.sha256(f"{SOURCE}\0{mbedtls_source}".encode()).hexdigest()[:8]
     folder = build_dir.resolve() / "reference-device" / f"{variant}-{place}"
-    folder.mkdir(parents=True, exist_ok=True)
+    _make_folder(folder)
     with _locked(folder / "lock"):
         digest = _digest(mbedtls_source, compiler)
         stamp = folder / "digest"
@@ -151,14 +151,27 @@ def _build(  # noqa: PLR0913 - what tells one build from another
     return results
 
 
+def _make_folder(folder: Path) -> None:
+    """Make a folder to build in.
+
+    Raises:
+        BuildError: it can't be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BuildError(f"{folder} can't be made ({error.strerror}): name another folder") from error
+
+
 def fetch_mbedtls(build_dir: Path) -> Path:
     """Fetch the source of Mbed TLS 3.6 into ``build_dir/mbedtls-3.6``, unless it is there.
 
     Raises:
+        BuildError: the folder can't be made.
         SourceMissing: it can't be fetched; the message says why.
     """
     target = build_dir.resolve() / "mbedtls-3.6"
-    target.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(target.parent)
     with _locked(target.parent / "mbedtls-3.6.lock"):
         done = subprocess.run(["sh", _FETCH, target], capture_output=True, text=True, check=False)
     if done.returncode != 0:

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Final
 
 from hsm.authority import LintedTbs
-from hsm.bundles import Form, write_or_find, written
+from hsm.certificate_files import Form, write_or_find, written
 from hsm.csr import MAX_CSR, Csr
 from hsm.errors import CsrError, HsmError, JournalError
 from hsm.issuing import Desk

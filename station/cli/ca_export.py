@@ -6,7 +6,7 @@ from typing import Final
 import click
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from hsm.bundles import Form, written
+from hsm.certificate_files import Form, written
 from hsm.journal import JournalReader, certificate_sha256
 from station.cli.ca_journal import parse_serial
 from station.cli.certificate_file import form_option, out_option, put, refuse_tty

@@ -17,7 +17,7 @@ from cryptography import x509
 
 from hsm import Csr, Profile, lint_pkilint
 from hsm.batch import Batch, End, Outcome, request_files
-from hsm.bundles import Form, written
+from hsm.certificate_files import Form, written
 from hsm.errors import printable
 from hsm.issuing import Desk
 from hsm.journal import Issued

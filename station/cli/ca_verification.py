@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from hsm import Csr, Profile
-from hsm.bundles import Form, written
+from hsm.certificate_files import Form, written
 from hsm.issuing import Desk
 from hsm.journal import Issued
 from station.cli.ca_open import opened_ca

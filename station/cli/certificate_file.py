@@ -7,7 +7,7 @@ from typing import Final
 
 import click
 
-from hsm.bundles import Form, write_or_find
+from hsm.certificate_files import Form, write_or_find
 from station.errors import StationError
 
 _ROOM: Final = 64 * 1024

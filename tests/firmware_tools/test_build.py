@@ -89,6 +89,11 @@ def tools_only(folder, *names):
     return str(folder)
 
 
+def test_a_folder_that_can_not_be_made_is_named():
+    with pytest.raises(BuildError, match=r"/proc/nowhere/reference-device/.* can't be made"):
+        build_device(Path("/proc/nowhere"))
+
+
 def test_a_missing_compiler_is_named_with_the_packages(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", tools_only(tmp_path / "bin", "make"))
     with pytest.raises(ToolMissing, match=r"cc is missing: apt-get install gcc make libmbedtls-dev"):

@@ -19,7 +19,7 @@ from pkcs11.exceptions import MechanismInvalid
 
 from hsm import Authority, Csr, Profile, TokenError, der
 from hsm.batch import CHUNK, CHUNK_FIRST, CHUNK_LEAST, JUDGED_SECONDS, Batch, End, request_files
-from hsm.bundles import Form
+from hsm.certificate_files import Form
 from hsm.issuing import Desk
 from hsm.journal import CaJournal, JournalReader, JournalUnwritable
 from hsm.testing import make_csr

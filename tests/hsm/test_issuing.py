@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from hsm import Authority, Csr, CsrError, FieldError, HsmError, IssuanceError, KeyKind, LintError, Profile
-from hsm.bundles import Form, written
+from hsm.certificate_files import Form, written
 from hsm.issuing import Desk
 from hsm.journal import CaJournal, JournalReader, KeyCertified
 from hsm.profile_file import FOLDER

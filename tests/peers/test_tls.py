@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from hsm import Authority, Csr, KeyKind, Profile
-from hsm.bundles import Form, written
+from hsm.certificate_files import Form, written
 from hsm.issuing import Desk
 from hsm.journal import CaJournal
 from hsm.testing import temporary_ca
