@@ -106,7 +106,7 @@ def read_marks(signer: Signer, name: str) -> list[Mark]:
 
     def read(session: Session) -> list[Mark]:
         found = objects(session, _of_name(name))
-        return [Mark(str(one[Attribute.LABEL]), bytes(one[Attribute.VALUE])) for one in found]
+        return [Mark(_label(one), bytes(one[Attribute.VALUE])) for one in found]
 
     return signer.call_blocking(read)
 
@@ -133,12 +133,13 @@ def write_mark(signer: Signer, name: str, mark: Mark, *, own: Sequence[str], kno
             writing.create_object(
                 {**_of_name(name), **_CHANGING, Attribute.LABEL: mark.label, Attribute.VALUE: mark.value}
             )
-        now = {str(found[Attribute.LABEL]): found for found in objects(writing, _of_name(name))}
+        now = [(_label(found), found) for found in objects(writing, _of_name(name))]
         keep = {*own[-1:], mark.label}
-        if now.keys() - keep - set(own) - set(known):
+        if {label for label, _ in now} - keep - set(own) - set(known):
             return _foreign(signer)
-        for label in now.keys() - keep:
-            now[label].destroy()
+        for label, found in now:
+            if label not in keep:
+                found.destroy()
         return None
 
     _written(signer, write)
@@ -171,6 +172,14 @@ def _relabelled(found: Any, label: str) -> bool:  # noqa: ANN401 - an object of 
     except _REFUSALS:
         return False
     return True
+
+
+def _label(found: Any) -> str:  # noqa: ANN401 - an object of python-pkcs11
+    """Read a label; one that is no text, which no mark of ours has, is read as none."""
+    try:
+        return str(found[Attribute.LABEL])
+    except UnicodeDecodeError:
+        return ""
 
 
 def _foreign(signer: Signer) -> TokenError:
