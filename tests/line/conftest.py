@@ -125,9 +125,9 @@ class LineFolder:
 
     def certificates_on_boards(self) -> dict[str, bytes | None]:
         """Power each board up and read its leaf certificate: what the boards themselves say, by hardware id."""
-        return asyncio.run(self._read_boards())
+        return asyncio.run(self.read_boards())
 
-    async def _read_boards(self) -> dict[str, bytes | None]:
+    async def read_boards(self) -> dict[str, bytes | None]:
         found: dict[str, bytes | None] = {}
         async with self.virtual_line() as line:
             for board in line.boards:
