@@ -7,20 +7,11 @@ import sqlite3
 from contextlib import asynccontextmanager, closing
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from pkcs11.constants import Attribute, ObjectClass
-from pkcs11.mechanisms import KeyType
+from bench.copied_ca import with_copied_ca
 
-from hsm import Signer, Timing, TokenUri
+from hsm import Timing
 from hsm.data_objects import read_marks
-from hsm.key_rules import CURVES
-from hsm.key_store import KeyFamily
-from softhsm import make_tokens
 from station.config import load
-from station.config.certificates import load_certificate
 from station.events import SlotChanged, SlotState
 from station.line.daemon import run_line
 from station.orders.taken import NAME
@@ -29,54 +20,10 @@ from station.signing import open_signer
 QUICK = Timing(reload=0.3, tick=0.02)
 
 
-def certified(old, public, issuer, key, issuer_public):
-    """Return a certificate like another one, for another key."""
-    made = x509.CertificateBuilder().subject_name(old.subject).issuer_name(issuer).public_key(public)
-    made = made.serial_number(old.serial_number)
-    made = made.not_valid_before(old.not_valid_before_utc).not_valid_after(old.not_valid_after_utc)
-    for extension in old.extensions:
-        value = extension.value
-        if isinstance(value, x509.SubjectKeyIdentifier):
-            value = x509.SubjectKeyIdentifier.from_public_key(public)
-        if isinstance(value, x509.AuthorityKeyIdentifier):
-            value = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_public)
-        made = made.add_extension(value, extension.critical)
-    return made.sign(key, hashes.SHA256())
-
-
-def copy_key(softhsm, label, key):
-    """Put a key into a token, as a ceremony's copy would be there."""
-    point = bytes((4, 65)) + key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
-    common = {Attribute.KEY_TYPE: KeyType.EC, Attribute.EC_PARAMS: CURVES[KeyFamily.P256], Attribute.ID: b"copied"}
-    common |= {Attribute.TOKEN: True, Attribute.LABEL: "copied"}
-    private = {
-        Attribute.CLASS: ObjectClass.PRIVATE_KEY,
-        Attribute.VALUE: key.private_numbers().private_value.to_bytes(32),
-        **dict.fromkeys((Attribute.SENSITIVE, Attribute.PRIVATE, Attribute.SIGN), True),
-        Attribute.EXTRACTABLE: False,
-        **dict.fromkeys((Attribute.DECRYPT, Attribute.UNWRAP, Attribute.DERIVE, Attribute.SIGN_RECOVER), False),
-    }
-    public = {Attribute.CLASS: ObjectClass.PUBLIC_KEY, Attribute.EC_POINT: point, Attribute.VERIFY: True}
-    with Signer.open(TokenUri.parse(softhsm.uri(label)), environment=softhsm.environment, writable=True) as signer:
-        signer.call_blocking(lambda session: [session.create_object(common | half) for half in (private, public)])
-
-
 @pytest.fixture
 def spared(line):
     """The line, with an issuing key that two tokens hold."""
-    softhsm = make_tokens(line.folder / "tokens", ["intermediate", "spare"])
-    root, issuing = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    for label in softhsm.labels:
-        copy_key(softhsm, label, issuing)
-    old = load_certificate(line.folder / "ca" / "root.pem")
-    made = certified(old, root.public_key(), old.subject, root, root.public_key())
-    (line.folder / "ca" / "root.pem").write_bytes(made.public_bytes(Encoding.PEM))
-    old = load_certificate(line.folder / "ca" / "intermediate.pem")
-    made = certified(old, issuing.public_key(), old.issuer, root, root.public_key())
-    (line.folder / "ca" / "intermediate.pem").write_bytes(made.public_bytes(Encoding.PEM))
-    text = line.config.read_text()
-    more = f'[ca]\ntokens = ["{softhsm.uri("spare")}"]\nbacked_up = true\n'
-    line.config.write_text(text.replace("[ca]\n", more, 1))
+    with_copied_ca(line.folder, ("intermediate", "spare"))
     return line
 
 
