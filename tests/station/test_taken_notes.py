@@ -1,5 +1,8 @@
 """What a token remembers of an order's numbers, with a real token; ``tests/line/test_put_back.py`` has whole lines."""
 
+import resource
+from contextlib import contextmanager
+
 import pytest
 
 from hsm import Signer, TokenUri, WarrantError
@@ -114,3 +117,28 @@ def test_a_file_of_a_token_without_notes_that_is_damaged_is_told(open_notes, mon
     with pytest.raises(OrderError) as caught:
         open_notes().read(MOST)
     assert caught.value.code == "order.note_damaged"
+
+
+@contextmanager
+def full_disk():
+    """Let no file grow: what SoftHSM meets when the disk with its tokens is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_token_that_is_full_is_not_asked_for_ever_and_signs_again_when_there_is_room(signer, open_notes):
+    """The gate asks on the token's own thread, where nobody translates what the token answers."""
+    notes = open_notes()
+    notes.read(MOST)
+    with full_disk():
+        with pytest.raises(TokenError):  # it may be ill: it is healed, and asked again
+            signer.call_blocking(lambda _: notes.tell(0, 1))
+        with pytest.raises(WarrantError) as caught:
+            signer.call_blocking(lambda _: notes.tell(0, 1))
+    assert caught.value.code == "warrant.not_noted"
+    signer.call_blocking(lambda _: notes.tell(0, 1))
+    assert open_notes().read(MOST) == 1
