@@ -13,15 +13,17 @@ The station's session is read-only, so a second one is opened for the moment of 
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from pkcs11 import exceptions as p11
 from pkcs11.constants import Attribute, ObjectClass
 
-from hsm.errors import Recovery, TokenError
+from hsm.errors import Recovery, TokenError, from_token
 from hsm.key_rules import objects
 from hsm.signer import Signer
 from hsm.token import Session
+
+T = TypeVar("T")
 
 APPLICATION: Final = "provisioning-station"
 """``CKA_APPLICATION`` of all notes."""
@@ -51,7 +53,7 @@ def read_notes(signer: Signer, label: str) -> list[bytes]:
     def read(session: Session) -> list[bytes]:
         return [bytes(found[Attribute.VALUE]) for found in objects(session, _named(label))]
 
-    return signer.call_blocking(read)
+    return _called(signer, read, "reading a note")
 
 
 def write_note(
@@ -106,9 +108,9 @@ def read_marks(signer: Signer, name: str) -> list[Mark]:
 
     def read(session: Session) -> list[Mark]:
         found = objects(session, _of_name(name))
-        return [Mark(str(one[Attribute.LABEL]), bytes(one[Attribute.VALUE])) for one in found]
+        return [Mark(_label(one), bytes(one[Attribute.VALUE])) for one in found]
 
-    return signer.call_blocking(read)
+    return _called(signer, read, "reading a note")
 
 
 def write_mark(signer: Signer, name: str, mark: Mark, *, own: Sequence[str], known: Collection[str]) -> None:
@@ -133,12 +135,13 @@ def write_mark(signer: Signer, name: str, mark: Mark, *, own: Sequence[str], kno
             writing.create_object(
                 {**_of_name(name), **_CHANGING, Attribute.LABEL: mark.label, Attribute.VALUE: mark.value}
             )
-        now = {str(found[Attribute.LABEL]): found for found in objects(writing, _of_name(name))}
+        now = [(_label(found), found) for found in objects(writing, _of_name(name))]
         keep = {*own[-1:], mark.label}
-        if now.keys() - keep - set(own) - set(known):
+        if {label for label, _ in now} - keep - set(own) - set(known):
             return _foreign(signer)
-        for label in now.keys() - keep:
-            now[label].destroy()
+        for label, found in now:
+            if label not in keep:
+                found.destroy()
         return None
 
     _written(signer, write)
@@ -159,9 +162,21 @@ def _written(signer: Signer, write: Callable[[Session], TokenError | None]) -> N
         finally:
             writing.close()
 
-    refusal = signer.call_blocking(work)
+    refusal = _called(signer, work, "writing a note")
     if refusal is not None:
         raise refusal
+
+
+def _called(signer: Signer, work: Callable[[Session], T], what: str) -> T:
+    """Let the token's thread do work; what is asked on that thread itself, as by a gate, is translated here.
+
+    Raises:
+        TokenError: the token is asleep, or refuses.
+    """
+    try:
+        return signer.call_blocking(work)
+    except p11.PKCS11Error as error:
+        raise from_token(error, what) from error
 
 
 def _relabelled(found: Any, label: str) -> bool:  # noqa: ANN401 - an object of python-pkcs11
@@ -171,6 +186,14 @@ def _relabelled(found: Any, label: str) -> bool:  # noqa: ANN401 - an object of 
     except _REFUSALS:
         return False
     return True
+
+
+def _label(found: Any) -> str:  # noqa: ANN401 - an object of python-pkcs11
+    """Read a label; one that is no text, which no mark of ours has, is read as none."""
+    try:
+        return str(found[Attribute.LABEL])
+    except UnicodeDecodeError:
+        return ""
 
 
 def _foreign(signer: Signer) -> TokenError:

@@ -84,6 +84,7 @@ class Validity:
             f"the certificate would be valid until {end:%Y-%m-%d}, its issuer only until {issuer_end:%Y-%m-%d}; "
             'write past_issuer = "clip" into the profile if it may end with its issuer',
             code="issuance.past_issuer",
+            operator="The CA ends too soon to sign for this board. Put the board aside and call the line engineer.",
         )
 
 

@@ -252,7 +252,7 @@ def show(name: str | None, config_path: str, *, as_json: bool) -> None:
         print_fields(
             [
                 *row_fields(record),
-                *(("burned", burned_text(record.terms, one)) for one in decided if one.burned),
+                *(("burned" if one.burned else "resumed", burned_text(record.terms, one)) for one in decided),
                 *(("refused at the desk", f"{one.product_serial} ({one.code}: {one.reason})") for one in refused),
                 ("state", state),
             ]

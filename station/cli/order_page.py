@@ -94,10 +94,13 @@ def cells_of(record: OrderRecord) -> tuple[str, ...]:
 
 def burned_text(terms: OrderTerms, decided: OrderResume) -> str:
     """Say what was decided about an order."""
+    who = f"by {decided.actor} at {decided.at}: {decided.reason}"
+    if not decided.burned:
+        return f"goes on with {terms.product_serial(decided.taken)}, {who}"
     serials = " to ".join(
         dict.fromkeys(terms.product_serial(index) for index in (decided.taken, decided.taken + decided.burned - 1))
     )
-    return f"{decided.burned} numbers, {serials}, by {decided.actor} at {decided.at}: {decided.reason}"
+    return f"{decided.burned} numbers, {serials}, {who}"
 
 
 def refusal_of(refusal: DeskRefusal) -> dict[str, str]:

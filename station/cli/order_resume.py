@@ -1,4 +1,7 @@
-"""``station order resume``: who answers for going on with a manifest that does not know all numbers, and from where."""
+"""``station order resume``: who answers for going on with a manifest that does not know all numbers, and from where.
+
+The same for notes in a token that nobody can believe: they are replaced by a decision, and never by the way.
+"""
 
 import asyncio
 from contextlib import closing
@@ -18,6 +21,7 @@ from station.manifest.life import ACTOR_LIMIT, REASON_LIMIT, check_actor
 from station.ordering import open_book, tell_station
 from station.orders import OrderError, OrderWarrant
 from station.orders.binding import token_away
+from station.orders.taken import Remembered
 from station.signing import open_signer
 
 
@@ -26,6 +30,7 @@ from station.signing import open_signer
     examples=[
         "station order resume WO-1001 --actor 'R. Vogel' --reason 'disk died, backup of 12 May, ticket 88'",
         "station order resume WO-1001 --next SN000121 --actor 'R. Vogel' --reason 'the last label of that day was 120'",
+        "station order resume WO-1001 --replace-damaged-note --next SN000121 --actor 'R. Vogel' --reason 'ticket 91'",
     ],
 )
 @click.argument("name")
@@ -37,10 +42,16 @@ from station.signing import open_signer
     metavar="SERIAL",
     help="The first serial that may be given; left out: the one after those that the token remembers.",
 )
+@click.option(
+    "--replace-damaged-note",
+    "replaces",
+    is_flag=True,
+    help="The token's note of numbers is damaged (order.note_damaged): go on without it; needs --next.",
+)
 @config_option
-@json_option("Write one JSON object: how many numbers were burned, and which.")
+@json_option("Write one JSON object: how many numbers were burned, which, and the damaged notes that were replaced.")
 def resume(  # noqa: PLR0913 (one option each)
-    name: str, *, reason: str, actor: str, next_serial: str | None, config_path: str, as_json: bool
+    name: str, *, reason: str, actor: str, next_serial: str | None, replaces: bool, config_path: str, as_json: bool
 ) -> None:
     """Let an order go on after a loss.
 
@@ -55,6 +66,8 @@ def resume(  # noqa: PLR0913 (one option each)
     who = actor.strip()
     if not 0 < len(who) <= ACTOR_LIMIT:
         raise click.UsageError(f"--actor has 1 to {ACTOR_LIMIT} characters; say who")
+    if replaces and next_serial is None:
+        raise click.UsageError("--replace-damaged-note needs --next SERIAL, the first one that no board can have")
     config = load(Path(config_path))
     check_actor(who, config.life.actors)
     if not config.station.manifest.exists():
@@ -74,41 +87,68 @@ def resume(  # noqa: PLR0913 (one option each)
                 "say from where on: --next SERIAL",
                 code="order.token_away",
             )
-        end = _end(warrant, record, warrant.told(), next_serial, every=config.order.numbers_per_note)
-        burned = end - record.taken
-        asyncio.run(manifest.resume_order(name, burned=burned, reason=reason.strip(), actor=who, os_user=user_name()))
+        remembered = _remembered(warrant, replaces=replaces)
+        end = _end(warrant, record, remembered, next_serial, every=config.order.numbers_per_note)
+        burned, damaged = end - record.taken, remembered.damaged
+        asyncio.run(
+            manifest.resume_order(
+                name, burned=burned, reason=reason.strip(), actor=who, os_user=user_name(), damaged=damaged
+            )
+        )
         try:  # nobody goes back behind the decision
             warrant.tell_decided(end)
             if ledger is not None:
                 ledger.seal("order resume")
-        except (HsmError, StationError) as error:
+        except (HsmError, StationError, OSError) as error:
             click.echo(f"the decision stands, and is not kept outside of the manifest yet: {error}", err=True)
     serials = warrant.serials(record.taken, end) if burned else None
     if as_json:
-        print_json({"order": name, "burned": burned, "serials": serials})
-    elif burned:
+        print_json({"order": name, "burned": burned, "serials": serials, "damaged_notes": damaged})
+        return
+    for note in damaged:
+        click.echo(f"replaced a damaged note of {name}, {note}")
+    if burned:
         click.echo(f"burned {burned} numbers of {name}: {serials}; boards with them are not in this manifest")
-    if not as_json:
-        click.echo(f"{name} goes on; 'station order show {name}' says how far")
+    click.echo(f"{name} goes on; 'station order show {name}' says how far")
 
 
-def _end(warrant: OrderWarrant, record: OrderRecord, told: int, next_serial: str | None, *, every: int) -> int:
+def _remembered(warrant: OrderWarrant, *, replaces: bool) -> Remembered:
+    """Return what the tokens know; damage is refused, unless it is what somebody decides about.
+
+    Raises:
+        OrderError: a note is damaged, and nobody said to go on without it; or said so, and none is.
+    """
+    if not replaces:
+        return Remembered(warrant.told())
+    remembered = warrant.survey()
+    if not remembered.damaged:
+        raise OrderError(
+            f"no note about order {warrant.order.name} is damaged, so there is none to replace; leave "
+            "--replace-damaged-note out",
+            code="order.nothing_to_resume",
+        )
+    return remembered
+
+
+def _end(
+    warrant: OrderWarrant, record: OrderRecord, remembered: Remembered, next_serial: str | None, *, every: int
+) -> int:
     """Return how many numbers are taken from now on.
 
     Args:
         warrant: of the order.
         record: as the manifest has it.
-        told: numbers that the tokens know to be taken.
+        remembered: what the tokens know to be taken; where a note is damaged, a serial is named.
         next_serial: somebody's wish.
         every: numbers that a note is for: up to one less were taken since the last one.
 
     Raises:
         OrderError: nothing is to be decided, or the wish would give numbers twice.
     """
-    name, terms, taken = record.terms.name, warrant.terms, record.taken
+    name, terms, taken, told = record.terms.name, warrant.terms, record.taken, remembered.taken
     if record.closed_at is not None:
         raise OrderError(f"order {name} was closed at {record.closed_at}, and that is for good", code="order.closed")
-    if record.suspended_at is None and told <= taken:
+    if record.suspended_at is None and told <= taken and not remembered.damaged:
         raise OrderError(
             f"nothing is to be decided: the token knows of no number of order {name} that this manifest does not",
             code="order.nothing_to_resume",

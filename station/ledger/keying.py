@@ -9,7 +9,7 @@ from typing import Final
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from hsm import KeyKind, Signer, TokenGroup
+from hsm import KeyKind, KeyMissing, Signer, TokenGroup
 from hsm.algorithms import KeyFamily
 from hsm.files import write_new
 from hsm.key_store import find_key, find_or_generate
@@ -106,10 +106,19 @@ def open_ledger(path: Path, manifest: Manifest, signer: Signing) -> Ledger:
         signer: the token that holds the key, or the tokens.
 
     Raises:
-        LedgerError: the file can't be read.
-        HsmError: no token holds the key.
+        LedgerError: the file can't be read, or no token that is here holds the key (``ledger.key_missing``).
+        HsmError: a token refuses.
     """
-    key = find_key(signer, read_ledger_key(path))
     if not isinstance(signer, Signer | TokenGroup):
         raise TypeError("the ledger is signed by a token, or by several")
+    try:
+        key = find_key(signer, read_ledger_key(path))
+    except KeyMissing as error:
+        signers = signer.signers if isinstance(signer, TokenGroup) else ()
+        away = [f"{one.name} is away, and may hold it: plug it in" for one in signers if one.unavailable is not None]
+        raise LedgerError(
+            f"no token that is here holds the ledger key of {path}; {'; '.join(away) or 'name the one that does'}",
+            code="ledger.key_missing",
+            operator="The token with the ledger key is not here. Call the line engineer.",
+        ) from error
     return Ledger(manifest, key, Anchors(manifest.path, manifest.identity, signer))

@@ -1,7 +1,7 @@
 """The writer's face of the manifest: what the daemon calls."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final, Self, TypeVar
@@ -84,7 +84,9 @@ class Manifest(OpenFile):
         """
         return await self._writer.perform(partial(order_operations.close_order, name=name, reason=reason))
 
-    async def resume_order(self, name: str, *, burned: int, reason: str, actor: str, os_user: str) -> None:
+    async def resume_order(  # noqa: PLR0913 - what is decided, by name
+        self, name: str, *, burned: int, reason: str, actor: str, os_user: str, damaged: Sequence[str] = ()
+    ) -> None:
         """Burn numbers that this manifest does not know of, and let a suspended order go on.
 
         Args:
@@ -93,16 +95,14 @@ class Manifest(OpenFile):
             reason: why, at most 200 characters.
             actor: who decides it.
             os_user: as whom the command runs.
+            damaged: what stands in damaged notes that are replaced.
 
         Raises:
             ManifestError: no such order (``manifest.order_unknown``).
             RowRefused: nothing is to be decided, or the order has fewer numbers (``manifest.order_resume``).
         """
-        await self._writer.perform(
-            partial(
-                order_operations.resume_order, name=name, burned=burned, reason=reason, actor=actor, os_user=os_user
-            )
-        )
+        decide = partial(order_operations.resume_order, name=name, burned=burned, reason=reason, actor=actor)
+        await self._writer.perform(partial(decide, os_user=os_user, damaged=tuple(damaged)))
 
     def refuse_desk_request(self, spki_sha256: bytes, code: str, reason: str) -> bool:
         """Note why a request that took a serial got no certificate. Blocks.

@@ -1,6 +1,7 @@
 """What is done to the rows of orders: one function an operation, each inside a transaction of the writer."""
 
 import sqlite3
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from hsm.durable import Row
@@ -41,6 +42,9 @@ _FOUND: Final = (
     "WHERE name = ?"
 )
 _FOUND_STATE: Final = slice(1, 6)
+
+NOTE_LIMIT: Final = 400
+"""Characters of a damaged note that an event tells."""
 
 
 class OrderState(NamedTuple):
@@ -167,7 +171,15 @@ def suspend_orders(connection: sqlite3.Connection, at: str, *, reason: str) -> l
 
 
 def resume_order(  # noqa: PLR0913  # what is decided, by name
-    connection: sqlite3.Connection, at: str, *, name: str, burned: int, reason: str, actor: str, os_user: str
+    connection: sqlite3.Connection,
+    at: str,
+    *,
+    name: str,
+    burned: int,
+    reason: str,
+    actor: str,
+    os_user: str,
+    damaged: Sequence[str] = (),
 ) -> OrderState:
     """Burn the numbers that the row does not know of, and let the order go on.
 
@@ -179,6 +191,8 @@ def resume_order(  # noqa: PLR0913  # what is decided, by name
         reason: why.
         actor: who decides it.
         os_user: as whom the command runs.
+        damaged: what stands in notes of its numbers that nobody can believe, and that are replaced from now on: that
+            is something to decide, also where nothing is burned.
 
     Returns:
         As the row was before.
@@ -187,6 +201,17 @@ def resume_order(  # noqa: PLR0913  # what is decided, by name
     if row is None:
         raise unknown_order(name)
     state = OrderState(*row[_FOUND_STATE])
+    if damaged and state.suspended_at is None:
+        connection.execute(
+            "UPDATE production_order SET suspended_at = ?, suspended_reason = ? WHERE id = ?",
+            (at, "a note of its numbers is damaged", row[0]),
+        )
+    for note in damaged:
+        connection.execute(
+            "INSERT INTO event (at, slot, step, kind, facts) VALUES (?, '', 'order-resume', 'note-damaged', "
+            "json_object('order', ?, 'note', ?))",
+            (at, name, printable(note, NOTE_LIMIT)),
+        )
     connection.execute(
         "INSERT INTO order_resume (order_id, taken, burned, reason, actor, os_user, at) VALUES (?, ?, ?, ?, ?, ?, ?)",
         (row[0], state.taken, burned, printable(reason), printable(actor), printable(os_user), at),

@@ -9,6 +9,9 @@ writing: with more than one, a copy that was put back can give so many less one 
 The note is told by the signer's gate (``warrant.py``), on the thread of the token that signs, so each token knows at
 least what it signed itself. Tokens that keep no notes have a file beside the counts of signatures instead, which is
 worth less: a file can be put back with the manifest.
+
+A note that nobody can believe stops the order (``order.note_damaged``) until a person says which number is the next
+(``station.cli.order_resume``): ``survey`` tells what is left of the notes, and ``tell_all`` replaces the damaged ones.
 """
 
 import json
@@ -23,8 +26,9 @@ from typing import Final
 
 from hsm import HsmError, Signer, TokenError, TokenGroup, WarrantError
 from hsm.data_objects import Mark, read_marks, write_mark
-from hsm.files import replace_file
+from hsm.files import replace_file, sync
 from hsm.token import Session
+from station.errors import printable
 from station.manifest import OrderSeal
 from station.orders.errors import OrderError
 
@@ -37,7 +41,12 @@ SUFFIX: Final = ".taken"
 _LABEL: Final = re.compile(r"[0-9a-f]{8}\.([0-9]{1,12})")
 """Whose it is, and how many numbers were taken."""
 
+DAMAGED: Final = ".damaged"
+"""Of a file that nobody could read, after its name: it is kept when a new one is written."""
+
 _FORMAT: Final = "station-order-taken-1"
+_SHOWN: Final = 24
+"""Bytes of a damaged note that are put on record."""
 _RED: Final = "Two copies of one manifest are at work. The line stops; call the security officer."
 
 
@@ -52,8 +61,20 @@ class _Place:
     """Labels of the notes that were there when it was read."""
     own: tuple[str, ...] = ()
     """Of those that were written since, the newest last."""
+    damaged: tuple[str, ...] = ()
+    """Notes that nobody can believe: where each is, and what stands in it."""
     refused: bool = False
     """It took no note when it was asked last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What the tokens, and the file, remember of an order."""
+
+    taken: int
+    """Numbers that were taken, by the notes that can be believed."""
+    damaged: tuple[str, ...] = ()
+    """The others: where each is, and what stands in it."""
 
 
 class TakenNotes:
@@ -82,18 +103,29 @@ class TakenNotes:
         self._file_turn = Lock()
         self._every = every
 
-    def read(self) -> int:
+    def read(self, most: int) -> int:
         """Return how many numbers were taken, as far as the tokens that are awake, and the file, remember. Blocks.
 
+        Args:
+            most: numbers of the share.
+
         Raises:
-            OrderError: a note is of another manifest (``order.replayed``), or none of ours (``order.note_damaged``).
+            OrderError: a note is of another manifest (``order.replayed``), or nobody can believe it
+                (``order.note_damaged``).
             HsmError: a token refuses.
         """
-        told = self._read_file()
+        remembered = self.survey(most)
+        _check_sound(remembered.damaged)
+        return remembered.taken
+
+    def survey(self, most: int) -> Remembered:
+        """Return what is remembered, and what is damaged; for whoever decides. Otherwise as ``read``."""
+        taken, damaged = self._survey_file(most)
         for place in self._places:
             if place.signer.unavailable is None:
-                told = max(told, place.signer.call_blocking(partial(self._read_in, place=place)))
-        return told
+                place.signer.call_blocking(partial(self._read_in, place=place, most=most))
+                taken, damaged = max(taken, place.told or 0), damaged + place.damaged
+        return Remembered(taken, damaged)
 
     def tell(self, index: int, taken: int) -> None:
         """See that the token that is about to sign knows of a number; on its thread, or else on the first one's.
@@ -123,20 +155,26 @@ class TakenNotes:
             ) from error
 
     def tell_all(self, taken: int) -> None:
-        """Let each token that is awake know that numbers are taken, by somebody's decision; after ``read``. Blocks.
+        """Let each token that is awake know that numbers are taken, by somebody's decision; after ``survey``. Blocks.
+
+        Damaged notes are replaced by that: nobody needs them any more.
 
         Args:
             taken: numbers that are taken by now, durably in the manifest.
 
         Raises:
             HsmError: a token refuses; or as ``tell``.
+            OSError: a damaged file can't be put aside.
         """
+        if self._read_file() is None:
+            self._file.replace(self._file.with_name(self._file.name + DAMAGED))
+            sync(self._file.parent)
         for place in self._places:
-            if place.signer.unavailable is None and (place.told or 0) < taken:
+            if place.signer.unavailable is None and ((place.told or 0) < taken or place.damaged):
                 place.signer.call_blocking(partial(self._write_in, place=place, taken=taken))
 
-    def _read_in(self, _session: Session, *, place: _Place) -> int:
-        return self._read(place)
+    def _read_in(self, _session: Session, *, place: _Place, most: int) -> None:
+        self._read(place, most)
 
     def _write_in(self, _session: Session, *, place: _Place, taken: int) -> None:
         self._write(place, taken)
@@ -146,7 +184,7 @@ class TakenNotes:
             return
         if place.told is None:  # it slept when the station started
             try:
-                told = max(self._read(place), self._read_file())
+                told = max(self._read(place), self._sound_file())
             except OrderError as error:
                 raise WarrantError(str(error), code="warrant.rolled_back", operator=_RED) from error
             if told > taken:
@@ -176,7 +214,7 @@ class TakenNotes:
                 self._check_writes(place, error)
                 raise
             self._write_file(taken)
-        place.own, place.told, place.refused = (*place.own[-1:], label), taken, False
+        place.own, place.told, place.refused, place.damaged = (*place.own[-1:], label), taken, False, ()
 
     def _check_writes(self, place: _Place, error: HsmError) -> None:
         """Tell a token that is ill, which is healed and asked again, from one that can't write, as on a full disk.
@@ -198,39 +236,77 @@ class TakenNotes:
             operator="The HSM takes no notes, so nothing is signed. Leave the boards in and call the line engineer.",
         ) from error
 
-    def _read(self, place: _Place) -> int:
+    def _read(self, place: _Place, most: int | None = None) -> int:
+        """Read the notes of a token anew.
+
+        Args:
+            place: of the token.
+            most: numbers of the share; None, where whoever asks knows how many may be taken by now: damage is refused.
+        """
         marks = read_marks(place.signer, self._name)
         place.known = frozenset(mark.label for mark in marks)
         where = f"token {place.signer.name!r}"
-        place.told = max((self._taken(mark.label, mark.value, where) for mark in marks), default=0)
+        told = [(mark, self._taken(mark.label, mark.value, where)) for mark in marks]
+        place.damaged = tuple(
+            _shown(where, mark.label, mark.value)
+            for mark, taken in told
+            if taken is None or (most is not None and taken > most)
+        )
+        if most is None:
+            _check_sound(place.damaged)
+        sound = [taken for _, taken in told if taken is not None and (most is None or taken <= most)]
+        place.told = max(sound, default=0)
         return place.told
 
-    def _read_file(self) -> int:
+    def _survey_file(self, most: int) -> tuple[int, tuple[str, ...]]:
+        taken = self._read_file()
+        if taken is None or taken > most:
+            return 0, (_shown(str(self._file), "", self._file.read_bytes()),)
+        return taken, ()
+
+    def _sound_file(self) -> int:
+        taken = self._read_file()
+        _check_sound((str(self._file),) if taken is None else ())
+        return taken or 0
+
+    def _read_file(self) -> int | None:
+        """Return how many numbers the file says were taken; None: nobody can read it.
+
+        Raises:
+            OrderError: it is there, and this user may not read it (``order.note_unreadable``); or ``order.replayed``.
+        """
         try:
             label, _, value = self._file.read_bytes().partition(b"\n")
-            return self._taken(label.decode(errors="replace"), value, str(self._file))
         except FileNotFoundError:
             return 0
         except OSError as error:
             raise OrderError(
-                f"{self._file}: can't be read ({error.strerror}); check its owner and mode", code="order.note_damaged"
+                f"{self._file}: can't be read ({error.strerror}); check its owner and mode",
+                code="order.note_unreadable",
             ) from error
+        return self._taken(label.decode(errors="replace"), value, str(self._file))
 
     def _write_file(self, taken: int) -> None:
         with self._file_turn:
-            if self._read_file() >= taken:
-                return
             try:
+                if self._sound_file() >= taken:
+                    return
                 self._file.parent.mkdir(parents=True, exist_ok=True)
                 replace_file(self._file, f"{self._by}.{taken}\n".encode() + self._value)
-            except OSError as error:
+            except (OSError, OrderError) as error:
+                why = str(error) if isinstance(error, OrderError) else error.strerror
                 raise WarrantError(
-                    f"{self._file}: can't be written ({error.strerror}), and no number is signed for that is not noted",
+                    f"{self._file}: can't be written ({why}), and no number is signed for that is not noted",
                     code="warrant.not_noted",
                     operator="The station can't write its notes, so it signs nothing. See to the disk.",
                 ) from error
 
-    def _taken(self, label: str, value: bytes, where: str) -> int:
+    def _taken(self, label: str, value: bytes, where: str) -> int | None:
+        """Return how many numbers a note says were taken; None: nobody of us wrote it like that.
+
+        Raises:
+            OrderError: it is of another manifest (``order.replayed``).
+        """
         found = _LABEL.fullmatch(label)
         try:
             said = json.loads(value)
@@ -238,11 +314,7 @@ class TakenNotes:
         except (ValueError, LookupError, TypeError):
             form = order = manifest = ""
         if found is None or (form, order) != (_FORMAT, self._uid):
-            raise OrderError(
-                f"{where} has a note about the order's numbers that nobody can read; call the security officer",
-                code="order.note_damaged",
-                operator="What the token remembers of this order is damaged. Call the security officer.",
-            )
+            return None
         if manifest != self._manifest:
             raise OrderError(
                 f"{where} knows numbers of this order from another manifest ({str(manifest)[:8]}…): an order is used "
@@ -252,3 +324,25 @@ class TakenNotes:
                 order=self._uid,
             )
         return int(found[1])
+
+
+def _check_sound(damaged: Sequence[str]) -> None:
+    """Refuse to go on by notes that nobody can believe.
+
+    Raises:
+        OrderError: there are some (``order.note_damaged``).
+    """
+    if damaged:
+        raise OrderError(
+            f"a note about the order's numbers is damaged, or tells of more than the share has: {'; '.join(damaged)}. "
+            "Nobody of us wrote that. The security officer decides: 'station order resume NAME --replace-damaged-note "
+            "--next SERIAL', the first serial that no board can have",
+            code="order.note_damaged",
+            operator="What the token remembers of this order is damaged. Call the security officer.",
+        )
+
+
+def _shown(where: str, label: str, value: bytes) -> str:
+    """Say what stands in a note, as far as a line holds."""
+    cut = "…" if len(value) > _SHOWN else ""
+    return printable(f"{where}: {label[:_SHOWN]!r} {value[:_SHOWN].hex()}{cut}", 400)

@@ -14,7 +14,7 @@ from hsm import LintedTbs, Profile, WarrantError
 from hsm.durable import time_text
 from station.manifest import OrderTerms
 from station.orders.errors import OrderError
-from station.orders.taken import TakenNotes
+from station.orders.taken import Remembered, TakenNotes
 from station.orders.terms import Order
 from station.orders.trust import SignedOrder
 
@@ -115,21 +115,12 @@ class OrderWarrant:
             )
 
     def told(self) -> int:
-        """Return how many numbers the tokens know to be taken. Blocks.
+        """Return how many numbers the tokens know to be taken; as ``TakenNotes.read``. Blocks."""
+        return 0 if self._notes is None else self._notes.read(self.terms.numbers)
 
-        Raises:
-            OrderError: more than the share has (``order.note_damaged``); or as ``TakenNotes.read``.
-            HsmError: a token refuses.
-        """
-        told, most = 0 if self._notes is None else self._notes.read(), self.terms.numbers
-        if told > most:
-            raise OrderError(
-                f"the token's note says that {told} numbers of order {self.order.name} were taken, and the share has "
-                f"{most}: nobody of us wrote that; call the security officer",
-                code="order.note_damaged",
-                operator="What the token remembers of this order is damaged. Call the security officer.",
-            )
-        return told
+    def survey(self) -> Remembered:
+        """Return the same, and the notes that are damaged; as ``TakenNotes.survey``. Blocks."""
+        return Remembered(0) if self._notes is None else self._notes.survey(self.terms.numbers)
 
     def tell_decided(self, taken: int) -> None:
         """Let the tokens know how many numbers are taken by somebody's decision, as ``TakenNotes.tell_all``. Blocks."""

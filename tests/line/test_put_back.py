@@ -5,9 +5,7 @@ The copies here are younger than the last checkpoint, so that the ledger can't t
 """
 
 import contextlib
-import io
 import json
-import os
 import re
 import shutil
 import signal
@@ -16,14 +14,11 @@ from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
-from unittest import mock
 
 import pytest
 
 from firmware_tools.build import build_device
 from hsm.data_objects import Mark, read_marks, write_mark
-from station.cli.root import root
 from station.config import load
 from station.events import SlotState
 from station.ledger.store import LedgerReader
@@ -79,17 +74,7 @@ def run_and_kill(line):
 
 def typed(line, *arguments):
     """Type a command that powers no board; it runs in this process, which saves most of a second each."""
-    stdout, stderr = io.StringIO(), io.StringIO()
-    environment = {"SOFTHSM2_CONF": str(line.folder / "tokens" / "softhsm2.conf")}
-    with (
-        contextlib.chdir(line.folder),
-        mock.patch.dict(os.environ, environment),
-        contextlib.redirect_stdout(stdout),
-        contextlib.redirect_stderr(stderr),
-        pytest.raises(SystemExit) as left,
-    ):
-        root.main(arguments, prog_name="station")
-    return SimpleNamespace(returncode=left.value.code, stdout=stdout.getvalue(), stderr=stderr.getvalue())
+    return line.typed(*arguments)
 
 
 def resumed(line, *arguments):
@@ -137,10 +122,7 @@ def sealed(line) -> int:
 
 def moved(line, folder: Path):
     """Copy a whole line into another folder: manifest, tokens and boards."""
-    shutil.copytree(line.folder, folder, ignore=shutil.ignore_patterns("*.sock", "slot?"))  # and ttys
-    for path in (folder / "station.toml", folder / "tokens" / "softhsm2.conf"):  # they name their folder
-        path.write_text(path.read_text().replace(str(line.folder), str(folder)))
-    return replace(line, folder=folder)
+    return line.moved(folder)
 
 
 @pytest.fixture(scope="module")
@@ -292,8 +274,8 @@ def test_a_token_that_knows_less_than_the_manifest_is_no_witness(killed):
 
 def test_a_note_of_more_numbers_than_the_order_has_is_damaged(killed):
     say_in_token(killed, 10**11)
-    assert "nobody of us wrote that" in not_resumed(killed)
-    assert "nobody of us wrote that" in typed(killed, "run", "--once").stderr
+    assert "Nobody of us wrote that" in not_resumed(killed)
+    assert "Nobody of us wrote that" in typed(killed, "run", "--once").stderr
 
 
 def test_orders_of_a_manifest_that_was_accepted_wait_for_a_decision(before_and_after, killed):

@@ -400,7 +400,7 @@ class Told:
     def tell(self, index, taken):
         self.calls.append((index, taken))
 
-    def read(self):
+    def read(self, _most):
         return max((taken for _, taken in self.calls), default=0)
 
 
