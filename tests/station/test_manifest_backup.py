@@ -222,9 +222,8 @@ def test_a_file_of_an_older_version_is_not_called_damaged(tmp_path, look):
     path = tmp_path / "older.db"
     with closing(sqlite3.connect(path, isolation_level=None)) as shell:
         migrations.apply(Database(shell, execute_plugins=False), stop_before="schema_6")
-        shell.execute(
-            "INSERT INTO station_version (version, schema, since) VALUES ('0', 5, strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))"
-        )
+        now = "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')"
+        shell.execute(f"INSERT INTO station_version (version, schema, since) VALUES ('0', 5, {now})")  # noqa: S608
         shell.execute(f"PRAGMA application_id = {MANIFEST.application_id}")
         shell.execute("PRAGMA user_version = 5")
     *_, last = look(path)
