@@ -26,6 +26,7 @@ _HEADER: Final = 100
 _WAL_MAGICS: Final = (0x377F0682, 0x377F0683)
 """First four bytes of a ``-wal`` (https://www.sqlite.org/fileformat2.html, 4.1)."""
 
+_OLDER: Final = "not examined, and nothing says that it is damaged: a station that starts on it brings it up to date"
 _RESTORE: Final = "stop the line, keep the file and its -wal, try the newest backup ('station manifest restore-drill')"
 _NOT_THIS: Final = (
     "this backup can't be restored: take an older one, and make a new one now ('station manifest backup')"
@@ -56,7 +57,8 @@ def examine(path: Path, *, station_id: int | None = None, keys: Keys = ()) -> It
     try:
         database, _ = open_for_reading(MANIFEST, path)
     except (ManifestError, sqlite3.Error) as error:
-        yield fail("file", str(error), _RESTORE)
+        is_older = isinstance(error, ManifestError) and error.code == "manifest.older"
+        yield fail("file", str(error), _OLDER if is_older else _RESTORE)
         return
     with closing(database):
         checks = (_pages, _rules, _events, _digests, _budgets)

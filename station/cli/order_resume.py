@@ -100,7 +100,11 @@ def resume(  # noqa: PLR0913 (one option each)
             if ledger is not None:
                 ledger.seal("order resume")
         except (HsmError, StationError, OSError) as error:
-            click.echo(f"the decision stands, and is not kept outside of the manifest yet: {error}", err=True)
+            again = "; say the same again when that is mended, if the damaged note is still there" if damaged else ""
+            raise StationError(
+                f"the decision stands, and is not kept outside of the manifest yet ({error}){again}",
+                code="order.decision_not_told",
+            ) from error
     serials = warrant.serials(record.taken, end) if burned else None
     if as_json:
         print_json({"order": name, "burned": burned, "serials": serials, "damaged_notes": damaged})

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import resource
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
@@ -12,7 +13,7 @@ from pkcs11.constants import Attribute
 from firmware_tools.build import build_device
 from hsm.data_objects import _CHANGING, _of_name, read_marks
 from station.config import load
-from station.manifest import ManifestReader
+from station.manifest import Manifest, ManifestReader
 from station.orders.taken import NAME
 from station.signing import open_signer
 
@@ -136,3 +137,27 @@ def test_a_file_in_place_of_notes_that_is_damaged_is_kept_beside_the_new_one(lin
     assert replaced(line, "SN000003").returncode == 0
     assert path.with_name(f"{path.name}.damaged").read_bytes() == b"0badf00d.2\nrot"
     assert resume(line).stderr.startswith("station: nothing is to be decided")
+
+
+def test_a_decision_that_the_token_could_not_be_told_is_said_again_and_nothing_is_called_replaced(line, monkeypatch):
+    harm(line, "0badf00d.2", b"rot")
+    decide, room = Manifest.resume_order, resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    async def decided_on_a_disk_that_is_full_then(*arguments, **named):
+        await decide(*arguments, **named)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, room[1]))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Manifest, "resume_order", decided_on_a_disk_that_is_full_then)
+        try:
+            done = replaced(line, "SN000008")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, room)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "the decision stands" in done.stderr
+    assert "say the same again" in done.stderr
+    assert "--replace-damaged-note" in line.typed("run", "--once").stderr
+    again = replaced(line, "SN000008")
+    assert again.returncode == 0, again.stderr
+    assert "burned" not in again.stdout
+    assert labels(line) == {"7"}

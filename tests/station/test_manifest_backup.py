@@ -6,12 +6,14 @@ import sqlite3
 from contextlib import closing
 
 import pytest
+from sqlite_utils import Database
 
 from station.checks.findings import Level
-from station.checks.manifest_file import compare, examine
+from station.checks.manifest_file import compare, examine, examine_backup
 from station.errors import ManifestError
 from station.manifest import Act, LifeRequest, Manifest, ManifestReader
 from station.manifest.backup import back_up
+from station.manifest.schema import MANIFEST, migrations
 from station.manifest.testing import ORDER, SoftBoard, begin, issue, provision
 
 
@@ -213,3 +215,18 @@ async def test_a_backup_that_went_another_way_is_refused(tmp_path):
         await begin(manifest, "B")
     (finding,) = compare(tmp_path / "backup.db", path)
     assert (finding.level, "different ways" in finding.text) == (Level.FAIL, True)
+
+
+@pytest.mark.parametrize("look", [examine, examine_backup])
+def test_a_file_of_an_older_version_is_not_called_damaged(tmp_path, look):
+    path = tmp_path / "older.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as shell:
+        migrations.apply(Database(shell, execute_plugins=False), stop_before="schema_6")
+        now = "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')"
+        shell.execute(f"INSERT INTO station_version (version, schema, since) VALUES ('0', 5, {now})")  # noqa: S608
+        shell.execute(f"PRAGMA application_id = {MANIFEST.application_id}")
+        shell.execute("PRAGMA user_version = 5")
+    *_, last = look(path)
+    assert last.level is Level.FAIL  # nobody has looked into it
+    assert "written by an older station" in last.text
+    assert "nothing says that it is damaged" in last.advice
