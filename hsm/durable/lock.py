@@ -9,6 +9,7 @@ A second name of the file itself (a hard link) would have a lock of its own, so 
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 from pathlib import Path
@@ -35,9 +36,11 @@ class WriterLock:
         try:
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
         except OSError as error:
+            full = error.errno in {errno.ENOSPC, errno.EDQUOT}
             raise kind.errors.unwritable(
-                f"{path}: can't be made ({error.strerror}); check the rights of the folder",
-                code=f"{kind.name}.read_only",
+                f"{path}: can't be made ({error.strerror}); "
+                + ("make space" if full else "check the rights of the folder"),
+                code=f"{kind.name}.{'disk_full' if full else 'read_only'}",
             ) from error
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

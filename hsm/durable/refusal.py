@@ -19,6 +19,9 @@ _UNWRITABLE: Final[dict[int, tuple[str, str]]] = {
 }
 """Primary result code of SQLite to code, and sentence with the next move."""
 
+_PERHAPS_FULL: Final = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN})
+"""What SQLite says where it can't make a file beside its own, whatever the reason."""
+
 _NO_ROOM: Final = 128 << 10
 """Bytes that have to be free for SQLite to open a file that others read too: ``-shm`` and the start of a ``-wal``."""
 
@@ -38,9 +41,7 @@ def refusal(kind: FileKind, error: sqlite3.Error, path: object) -> Exception:
     """
     # Extended codes have the primary one in their lowest byte (https://www.sqlite.org/rescode.html).
     primary = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-    if primary == sqlite3.SQLITE_IOERR and _is_full(
-        path
-    ):  # it can't make the file that readers share, and says no more
+    if primary in _PERHAPS_FULL and _is_full(path):
         primary = sqlite3.SQLITE_FULL
     if primary == sqlite3.SQLITE_CONSTRAINT:
         return _constraint(kind, str(error))
