@@ -17,6 +17,7 @@ as a person does, three times at the most.
 
 import random
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
@@ -54,13 +55,14 @@ def measure(work: Path, effort: Effort, say: Callable[[str], None]) -> Iterator[
             )
             report.add(block.run(say=lambda text: say(f"faults: {report.kills} of {wanted} kills, {text}")))
     yield from _kill_figures(report)
-    with starter() as stations:
-        found = noise(work / "noise", program, stations, 1e-4, effort.choose(16, 192, 1008), say=say)
-        yield from _noise_figures("one bit in 10,000 turned", found, MIN_PASSED)
-        # most of these never pass, whoever waits: they are left alone after a while
-        worse, patience = effort.choose(8, 48, 240), effort.choose(15, 40, 60)
-        found = noise(work / "storm", program, stations, 1e-3, worse, say=say, visits=1, patience=patience)
-        yield from _noise_figures("one bit in 1,000 turned", found, None)
+    # most in the storm never pass, whoever waits: they are left alone after a while
+    worse, patience = effort.choose(8, 48, 240), effort.choose(15, 40, 60)
+    places = [Place.make(work / name) for name in ("noise", "storm")]
+    with starter() as stations, starter() as others, ThreadPoolExecutor(effort.choose(2, 1, 1)) as hands:
+        noisy = hands.submit(noise, places[0], program, stations, 1e-4, effort.choose(16, 192, 1008), say=say)
+        storm = hands.submit(noise, places[1], program, others, 1e-3, worse, say=say, visits=1, patience=patience)
+        yield from _noise_figures("one bit in 10,000 turned", noisy.result(), MIN_PASSED)
+        yield from _noise_figures("one bit in 1,000 turned", storm.result(), None)
 
 
 def _noise_figures(name: str, found: Noise, least: float | None) -> Iterator[Figure]:

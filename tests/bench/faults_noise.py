@@ -1,5 +1,6 @@
 """Boards behind wires on which bits are turned, at 115200 baud."""
 
+import threading
 import time
 import zlib
 from collections import Counter
@@ -26,6 +27,9 @@ BITS: Final = 8
 PATIENCE: Final = 240.0
 """Seconds for one line of boards, unless told."""
 
+_TOKENS: Final = threading.Lock()
+"""A module has one environment at a time in a process: two places take turns to have their orders signed."""
+
 
 @dataclass
 class Noise:
@@ -38,7 +42,7 @@ class Noise:
 
 
 def noise(
-    work: Path,
+    place: Place,
     program: Path,
     stations: Starter,
     rate: float,
@@ -51,7 +55,7 @@ def noise(
     """Let so many units pass, or not.
 
     Args:
-        work: folder, new.
+        place: tokens and a CA, unused.
         program: the device.
         stations: starts them.
         rate: bits that are turned, as a share of all.
@@ -60,7 +64,7 @@ def noise(
         visits: how often a board is put in at the most.
         patience: seconds after which a line of boards is left as it is.
     """
-    place = Place.make(work)
+    work = place.folder
     manifest = work / "manifest.db"
     found = Noise(units, 0, Verdict())
     flashes: dict[str, Path] = {}
@@ -70,7 +74,8 @@ def noise(
         boards = min(AT_ONCE, units - len(flashes))
         name = f"NOISE-{len(flashes)}"
         with VirtualLine(program, work / name / "boards", boards, wire=_seeded(wire, boards, name)) as line:
-            run = place.run(f"{name}-run", line.ports, quantity=boards, manifest=manifest)
+            with _TOKENS:
+                run = place.run(f"{name}-run", line.ports, quantity=boards, manifest=manifest)
             found.at_once += _visits(stations, run.config, line, most=visits, patience=patience)
             flashes |= {board.hardware_id: board.storage / "flash.bin" for board in line.boards}
         signatures[load(run.config).ca.signatures] = None

@@ -6,7 +6,7 @@ import select
 import signal
 import subprocess
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -47,14 +47,14 @@ class Running:
         return [int(pid) for task in tasks for pid in task.read_text().split()]
 
 
-@pytest.fixture
-def start(program, tmp_path):
+@contextmanager
+def starting(program, folder):
     with ExitStack() as stack:
 
         def start(*options):
             process = stack.enter_context(
                 subprocess.Popen(
-                    [sys.executable, "-m", "firmware_tools", "line", tmp_path / "line", "--program", program, *options],
+                    [sys.executable, "-m", "firmware_tools", "line", folder, "--program", program, *options],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     text=True,
@@ -64,6 +64,19 @@ def start(program, tmp_path):
             return Running(process)
 
         yield start
+
+
+@pytest.fixture
+def start(program, tmp_path):
+    with starting(program, tmp_path / "line") as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def one_board(program, tmp_path_factory):
+    """A line that no test harms."""
+    with starting(program, tmp_path_factory.mktemp("one-board") / "line") as start:
+        yield start("--boards", "1")
 
 
 def test_each_port_is_told_before_ready(start):
@@ -148,10 +161,9 @@ def test_stats_count_the_bytes_of_a_wire(start):
         ("die slot1 soon", "line.command"),
     ],
 )
-def test_a_wrong_command_is_answered_and_ends_nothing(start, command, code):
-    line = start("--boards", "1")
-    assert line.tell(command)["code"] == code
-    assert line.tell("stats")["event"] == "stats"
+def test_a_wrong_command_is_answered_and_ends_nothing(one_board, command, code):
+    assert one_board.tell(command)["code"] == code
+    assert one_board.tell("stats")["event"] == "stats"
 
 
 def test_the_program_is_built_if_none_is_given(program, tmp_path):

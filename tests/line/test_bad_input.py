@@ -1,7 +1,9 @@
 """What people and machines do wrong: one clear line, a non-zero exit, and nothing lost."""
 
+import json
 import os
 import pty
+import select
 import shutil
 import sqlite3
 import subprocess
@@ -27,27 +29,26 @@ def device_that(says):
     """A tty on which something answers each write with ``says(bytes)``; None is silence."""
     master, slave = pty.openpty()
     tty.setraw(slave)
+    os.set_blocking(master, False)  # nobody may wait for a station that has gone
+    over = threading.Event()
 
     def talk() -> None:
-        while True:
-            try:
-                heard = os.read(master, 4096)
-            except OSError:
-                return
-            answer = says(heard)
-            if answer:
-                try:
-                    os.write(master, answer)
-                except OSError:
-                    return
+        unsaid = b""
+        while not over.is_set():
+            hears, takes, _ = select.select([master], [master] if unsaid else [], [], 0.1)
+            if hears:
+                unsaid += says(os.read(master, 4096)) or b""
+            if takes:
+                unsaid = unsaid[os.write(master, unsaid) :]
 
     talker = threading.Thread(target=talk)
     talker.start()
     try:
         yield os.ttyname(slave)
     finally:
+        over.set()
+        talker.join()
         os.close(slave)
-        talker.join(timeout=10)
         os.close(master)
 
 
@@ -140,29 +141,37 @@ def test_a_read_only_folder_is_said_and_nothing_is_begun(line, tmp_path):
         subprocess.run(["umount", folder], check=True)
 
 
-def test_a_device_that_never_answers_fails_with_its_sentence(line):
-    with device_that(lambda _heard: None) as port:
-        line.name_slots([port])
-        done = line.station("run", "--once")
+@pytest.fixture(scope="module")
+def bad_devices(shared_line):
+    """One run with three devices, each bad in its way: the line, and how each slot ended."""
+    with (
+        device_that(lambda _heard: None) as silent,
+        device_that(lambda _heard: bytes(range(256)) * 4) as garbage,
+        device_that(lambda _heard: b"x" * 65536) as endless,
+    ):
+        shared_line.name_slots([silent, garbage, endless])
+        done = shared_line.station("run", "--once", "--json")
     assert done.returncode == 1
-    assert "link.no_answer" in done.stdout
-    assert "does not answer" in done.stdout
+    told = [json.loads(event) for event in done.stdout.splitlines()]
+    return shared_line, {event["slot"]: event for event in told if event.get("state") == "failed"}
 
 
-def test_a_device_that_talks_garbage_fails_with_its_sentence(line):
-    with device_that(lambda _heard: bytes(range(256)) * 4) as port:
-        line.name_slots([port])
-        done = line.station("run", "--once")
-    assert done.returncode == 1
-    assert "link.garbled" in done.stdout
+def test_a_device_that_never_answers_fails_with_its_sentence(bad_devices):
+    _, ended = bad_devices
+    assert ended["1"]["code"] == "link.no_answer"
+    assert "does not answer" in ended["1"]["sentence"]
 
 
-def test_a_device_that_never_stops_talking_is_cut_off(line):
-    with device_that(lambda _heard: b"x" * 65536) as port:
-        line.name_slots([port])
-        done = line.station("run", "--once")
-    assert done.returncode == 1
+def test_a_device_that_talks_garbage_fails_with_its_sentence(bad_devices):
+    _, ended = bad_devices
+    assert ended["2"]["code"] == "link.garbled"
+
+
+def test_a_device_that_never_stops_talking_is_cut_off(bad_devices):
+    line, ended = bad_devices
+    assert "3" in ended
     transcripts = list((line.folder / "transcripts").iterdir())
+    assert len(transcripts) >= 3
     assert all(path.stat().st_size < 2 << 20 for path in transcripts)
 
 
