@@ -32,6 +32,7 @@ from station.manifest import FirmwareRelease, Manifest
 from station.manifest.firmware import take_up
 from station.product_firmware import read_bundle
 
+BUILD = Path(__file__).parents[2] / "build"
 STATION = [sys.executable, "-c", "from station.cli import main; main()"]
 
 pytestmark = pytest.mark.slow
@@ -77,8 +78,8 @@ class Line:
 
 
 @pytest.fixture(scope="module")
-def program(tmp_path_factory):
-    return build_device(tmp_path_factory.mktemp("build"))
+def program():
+    return build_device(BUILD)
 
 
 @pytest.fixture
@@ -281,6 +282,7 @@ def test_a_terminal_gets_a_bar_for_each_board(line, boards):
     assert b"flashed" in shown
 
 
+@pytest.mark.usefixtures("quick_compiler")
 def test_a_demo_of_blank_boards_makes_its_firmware_and_brings_them_to_pass(tmp_path):
     command = [*STATION, "demo", "--flash", "--boards", "2", "--baud", "0", "--json", "--dir", str(tmp_path / "demo")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
