@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -37,19 +38,6 @@ STATION = [sys.executable, "-c", "from station.cli import main; main()"]
 
 pytestmark = pytest.mark.slow
 
-CONFIG = """
-[station]
-id = 1
-[ca]
-token = "pkcs11:token=none?pin-source=prompt:"
-[order]
-name = "WO-1"
-trusted = ["oem.pem"]
-[product]
-model = "reference-device"
-locks = []
-"""
-
 
 def flash(line, *arguments):
     command = [*STATION, "firmware", "flash", *map(str, arguments), "--config", str(line.config)]
@@ -66,15 +54,15 @@ class Line:
 
     folder: Path
     releases: Releases
+    text: Callable[..., str]
 
     @property
     def config(self):
         return self.folder / "station.toml"
 
-    def has(self, ports, *, more=""):
+    def has(self, ports):
         """Give each port a slot."""
-        slots = "".join(f'[[slot]]\nname = "{n}"\nport = "{port}"\n{more}\n' for n, port in enumerate(ports, 1))
-        self.config.write_text(CONFIG + slots)
+        self.config.write_text(self.text(ports))
 
 
 @pytest.fixture(scope="module")
@@ -83,9 +71,9 @@ def program():
 
 
 @pytest.fixture
-def line(tmp_path):
+def line(tmp_path, config_text):
     (tmp_path / "line").mkdir()
-    return Line(tmp_path / "line", Releases(tmp_path / "releases"))
+    return Line(tmp_path / "line", Releases(tmp_path / "releases"), config_text)
 
 
 @pytest.fixture
