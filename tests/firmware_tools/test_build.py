@@ -15,12 +15,7 @@ from firmware_tools.build import SOURCE, build_device, fetch_mbedtls, system_mbe
 from firmware_tools.errors import BuildError, FirmwareToolsError, SourceMissing, ToolMissing
 
 QUICK = "-O0"
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    """Let the compiler not optimise: its flags come last."""
-    monkeypatch.setenv("CFLAGS", QUICK)
+pytestmark = pytest.mark.usefixtures("quick_compiler")
 
 
 def test_a_second_build_leaves_the_program_as_it_is(tmp_path):

@@ -7,25 +7,20 @@ import sys
 from contextlib import suppress
 
 import pytest
+from bench.chips import Fixture, placed
 
 from firmware_tools.bundles.manifest import LockStep
 from firmware_tools.errors import FlashError
-from firmware_tools.flashers import FlasherKind, Payload, Phase, Placed
+from firmware_tools.flashers import FlasherKind, Payload, Phase
 from firmware_tools.flashers.esp import EspFlasher
 from firmware_tools.rom_loaders import Faults
 from firmware_tools.rom_loaders.esp import EspLoader
 from firmware_tools.rom_loaders.esp_chips import CHIPS, SECURE_DOWNLOAD, XTS_AES_128_KEY, Fuses
-from firmware_tools.rom_loaders.flash_file import FlashFile
-from firmware_tools.rom_loaders.ports import PtyPort
 
 SIZE = 1 << 20
 APPLICATION = hashlib.shake_256(b"application").digest(40_000) + bytes(20_000)
 SECRET = hashlib.shake_256(b"secret").digest(4096)
 FUSES = Fuses(mac=bytes.fromhex("7cdfa1123456"))
-
-
-def placed(name, content, address, **more):
-    return Placed(name, content, address, hashlib.sha256(content).digest(), **more)
 
 
 def payload(*images, chip="esp32c3", **options):
@@ -36,29 +31,17 @@ def payload(*images, chip="esp32c3", **options):
     return Payload(FlasherKind.ESP, chip, "1.0.0", tuple(images), options=options)
 
 
-class Bench:
-    """One chip whose flash stays when it is plugged in again."""
-
-    def __init__(self, folder):
-        self.path = folder / "flash.bin"
-        self.link = folder / "tty"
-        self.port = None
+class Bench(Fixture):
+    """One chip of Espressif's."""
 
     def plug(self, chip="esp32c3", *, fuses=FUSES, unplug_after=None, paced=False, **faults):
-        self.unplug()
-        self.flash = FlashFile(self.path, SIZE)
-        loader = EspLoader(CHIPS[chip], self.flash, fuses=fuses, faults=Faults(**faults))
-        self.port = PtyPort(loader, self.link, unplug_after=unplug_after, paced=paced)
+        self.put_in(
+            SIZE,
+            lambda flash: EspLoader(CHIPS[chip], flash, fuses=fuses, faults=Faults(**faults)),
+            unplug_after=unplug_after,
+            paced=paced,
+        )
         return EspFlasher(str(self.link), patience=20)
-
-    def unplug(self):
-        if self.port is not None:
-            self.port.close()
-            self.port = None
-            self.flash.close()
-
-    def holds(self, image):
-        return self.path.read_bytes()[image.address :].startswith(image.content)
 
 
 @pytest.fixture

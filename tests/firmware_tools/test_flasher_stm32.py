@@ -5,14 +5,15 @@ import sys
 from contextlib import closing
 
 import pytest
+from bench.chips import Fixture, placed
 
 from firmware_tools.bundles.manifest import LockStep
 from firmware_tools.errors import FlashError
-from firmware_tools.flashers import FlasherKind, Payload, Phase, Placed
+from firmware_tools.flashers import FlasherKind, Payload, Phase
 from firmware_tools.flashers.stm32 import FLASH_START, Stm32Flasher
 from firmware_tools.rom_loaders import Faults, Mode
 from firmware_tools.rom_loaders.flash_file import FlashFile
-from firmware_tools.rom_loaders.ports import PtyPort, Rfc2217Port
+from firmware_tools.rom_loaders.ports import Rfc2217Port
 from firmware_tools.rom_loaders.stm32 import CHIPS, Stm32Loader
 
 APPLICATION = hashlib.shake_256(b"application").digest(8001)  # an odd number: the tool fills up the last word
@@ -25,12 +26,6 @@ runpy.run_module("stm32loader", run_name="__main__", alter_sys=True)
 """
 """The tool, which gives each chip more than half a second for its boot; a virtual one needs none."""
 READOUT = LockStep("read-out protection", "stm32", ("readout",), irreversible=True)
-
-
-def placed(name, content, address, **more):
-    return Placed(name, content, address, hashlib.sha256(content).digest(), **more)
-
-
 IMAGE = placed("application", APPLICATION, FLASH_START)
 FACTORY_DATA = placed("factory-data", SECRET, FLASH_START + 0xC000, is_secret=True)
 
@@ -40,35 +35,23 @@ def payload(*images, chip="F4", **options):
     return Payload(FlasherKind.STM32, chip, "1.0.0", tuple(images), options=options)
 
 
-class Bench:
-    """One chip whose flash stays when it is plugged in again."""
-
-    def __init__(self, folder):
-        self.path = folder / "flash.bin"
-        self.link = folder / "tty"
-        self.port = None
+class Bench(Fixture):
+    """One chip of ST's."""
 
     def plug(self, chip="F4", *, protected=False, unplug_after=None, command=(sys.executable, "-c", HASTY), **faults):
-        self.unplug()
         kind = CHIPS[chip]
-        self.flash = FlashFile(self.path, kind.size)
-        self.chip = Stm32Loader(kind, self.flash, protected=protected, faults=Faults(**faults))
-        self.port = PtyPort(self.chip, self.link, unplug_after=unplug_after)
+
+        def loader(flash):
+            self.chip = Stm32Loader(kind, flash, protected=protected, faults=Faults(**faults))
+            return self.chip
+
+        self.put_in(kind.size, loader, unplug_after=unplug_after)
         return Stm32Flasher(str(self.link), patience=20, family=chip, command=command)
-
-    def unplug(self):
-        if self.port is not None:
-            self.port.close()
-            self.port = None
-            self.flash.close()
-
-    def holds(self, image):
-        return self.path.read_bytes()[image.address - FLASH_START :].startswith(image.content)
 
 
 @pytest.fixture
 def bench(tmp_path):
-    bench = Bench(tmp_path)
+    bench = Bench(tmp_path, start=FLASH_START)
     yield bench
     bench.unplug()
 

@@ -166,6 +166,7 @@ def test_a_wrong_command_is_answered_and_ends_nothing(one_board, command, code):
     assert one_board.tell("stats")["event"] == "stats"
 
 
+@pytest.mark.usefixtures("quick_compiler")
 def test_the_program_is_built_if_none_is_given(program, tmp_path):
     del program  # it shows that there is a compiler
     done = subprocess.run(

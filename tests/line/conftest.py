@@ -28,6 +28,7 @@ from station.manifest import ManifestReader, UnitState
 from station.ports.link import open_link
 
 STATION = Path(sys.executable).with_name("station")
+BUILD = Path(__file__).resolve().parents[2] / "build"
 
 
 @dataclass(frozen=True)
@@ -159,9 +160,10 @@ class LineFolder:
 
 @pytest.fixture(scope="session")
 def device_build(tmp_path_factory) -> Path:
-    """Build the device once a worker."""
+    """Return a folder with a build of the device, and nothing else."""
     directory = tmp_path_factory.mktemp("build")
-    build_device(directory)
+    variant = build_device(BUILD).parents[1]
+    shutil.copytree(variant, directory / variant.relative_to(BUILD), symlinks=True)
     return directory
 
 

@@ -7,6 +7,7 @@ import shutil
 import socket
 import threading
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +21,8 @@ from station.line import daemon
 from station.line.daemon import opened, run_line
 from station.line.slot_worker import REOPEN
 from station.manifest import ManifestReader
+
+BUILD = Path(__file__).parents[2] / "build"
 
 
 class Watcher:
@@ -211,8 +214,8 @@ async def test_a_cable_that_breaks_after_so_many_bytes_costs_nothing(line, after
     assert unit.proof is not None
 
 
-async def test_a_board_with_the_old_csr_writer_is_provisioned(line, tmp_path):
-    program = build_device(tmp_path / "legacy", legacy_csr=True)
+async def test_a_board_with_the_old_csr_writer_is_provisioned(line):
+    program = build_device(BUILD, legacy_csr=True)
     async with VirtualLine(program, line.slots, 1) as boards, running(line, boards.ports) as watcher:
         end = await watcher.wait_for("1", SlotState.PASSED)
     assert history(line, end.hardware_id).proof is not None

@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = Path(sys.executable).parent
+pytestmark = pytest.mark.usefixtures("quick_compiler")
 
 
 def console_block(page: str, after: str) -> str:

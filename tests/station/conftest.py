@@ -4,7 +4,7 @@ import os
 import pty
 import select
 import tty
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from functools import partial
 
@@ -14,6 +14,19 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 ChainMaker = Callable[[bytes], list[bytes]]
+
+CONFIG = """
+[station]
+id = 1
+[ca]
+token = "pkcs11:token=none?pin-source=prompt:"
+[order]
+name = "WO-1"
+trusted = ["oem.pem"]
+[product]
+model = "reference-device"
+locks = []
+"""
 
 
 class PtyPort:
@@ -46,6 +59,17 @@ def pty_port() -> Iterator[PtyPort]:
     port = PtyPort()
     yield port
     port.unplug()
+
+
+@pytest.fixture(scope="session")
+def config_text() -> Callable[..., str]:
+    """Text of a line that flashes and needs no token: ``config_text(ports, product="", slot="")``, lines of each."""
+
+    def text(ports: Iterable[object], *, product: str = "", slot: str = "") -> str:
+        slots = (f'[[slot]]\nname = "{n}"\nport = "{port}"\n{slot}\n' for n, port in enumerate(ports, 1))
+        return f"{CONFIG}{product}\n{''.join(slots)}"
+
+    return text
 
 
 @pytest.fixture(scope="session")

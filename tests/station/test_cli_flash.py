@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -32,22 +33,10 @@ from station.manifest import FirmwareRelease, Manifest
 from station.manifest.firmware import take_up
 from station.product_firmware import read_bundle
 
+BUILD = Path(__file__).parents[2] / "build"
 STATION = [sys.executable, "-c", "from station.cli import main; main()"]
 
 pytestmark = pytest.mark.slow
-
-CONFIG = """
-[station]
-id = 1
-[ca]
-token = "pkcs11:token=none?pin-source=prompt:"
-[order]
-name = "WO-1"
-trusted = ["oem.pem"]
-[product]
-model = "reference-device"
-locks = []
-"""
 
 
 def flash(line, *arguments):
@@ -65,26 +54,26 @@ class Line:
 
     folder: Path
     releases: Releases
+    text: Callable[..., str]
 
     @property
     def config(self):
         return self.folder / "station.toml"
 
-    def has(self, ports, *, more=""):
+    def has(self, ports):
         """Give each port a slot."""
-        slots = "".join(f'[[slot]]\nname = "{n}"\nport = "{port}"\n{more}\n' for n, port in enumerate(ports, 1))
-        self.config.write_text(CONFIG + slots)
+        self.config.write_text(self.text(ports))
 
 
 @pytest.fixture(scope="module")
-def program(tmp_path_factory):
-    return build_device(tmp_path_factory.mktemp("build"))
+def program():
+    return build_device(BUILD)
 
 
 @pytest.fixture
-def line(tmp_path):
+def line(tmp_path, config_text):
     (tmp_path / "line").mkdir()
-    return Line(tmp_path / "line", Releases(tmp_path / "releases"))
+    return Line(tmp_path / "line", Releases(tmp_path / "releases"), config_text)
 
 
 @pytest.fixture
@@ -281,6 +270,7 @@ def test_a_terminal_gets_a_bar_for_each_board(line, boards):
     assert b"flashed" in shown
 
 
+@pytest.mark.usefixtures("quick_compiler")
 def test_a_demo_of_blank_boards_makes_its_firmware_and_brings_them_to_pass(tmp_path):
     command = [*STATION, "demo", "--flash", "--boards", "2", "--baud", "0", "--json", "--dir", str(tmp_path / "demo")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import termios
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -16,6 +17,7 @@ from station.config import load
 from station.config.folder import make_line
 from station.line.demo import CA_NAME, ORDER
 
+BUILD = Path(__file__).parents[2] / "build"
 STATION = [sys.executable, "-c", "from station.cli import main; main()"]
 
 TERMINAL = os.environ | {"TERM": "xterm", "COLUMNS": "80", "LINES": "24", "NO_COLOR": "1"}
@@ -42,18 +44,12 @@ def started(*arguments, **options):
             process.kill()
 
 
-@pytest.fixture(scope="module")
-def build(tmp_path_factory):
-    """Return a folder in which the boards' program was built: once for all lines here."""
-    return tmp_path_factory.mktemp("build")
-
-
 @pytest.fixture
-def line(tmp_path, build):
+def line(tmp_path):
     """Make a line with two blank virtual boards."""
     path = make_line(tmp_path / "line", ca_name="DEVELOPMENT", boards=2)
     load(path).rehearsal.directory.mkdir()
-    (load(path).rehearsal.directory / "build").symlink_to(build, target_is_directory=True)
+    (load(path).rehearsal.directory / "build").symlink_to(BUILD, target_is_directory=True)
     return path
 
 
@@ -278,6 +274,7 @@ def test_a_wrong_pin_is_one_line(line):
     assert "0000000000" not in done.stderr
 
 
+@pytest.mark.usefixtures("quick_compiler")
 def test_demo_passes_from_nothing(tmp_path):
     done = station("demo", "--boards", "2", "--dir", tmp_path / "demo")
 
@@ -288,6 +285,7 @@ def test_demo_passes_from_nothing(tmp_path):
     assert " unit show SN00000" in done.stdout
 
 
+@pytest.mark.usefixtures("quick_compiler")
 def test_a_demo_of_modems_passes_and_stays_one_of_modems(tmp_path):
     done = station("demo", "--boards", "2", "--persona", "nrf91", "--baud", "0", "--dir", tmp_path / "demo")
 
@@ -300,6 +298,7 @@ def test_a_demo_of_modems_passes_and_stays_one_of_modems(tmp_path):
     assert "a demo with boards 'nrf91'" in other.stderr
 
 
+@pytest.mark.usefixtures("quick_compiler")
 def test_the_hints_of_a_demo_without_a_good_board_name_none(tmp_path):
     make_line(tmp_path / "demo", ca_name=CA_NAME, order=ORDER, boards=1)
     toml = tmp_path / "demo" / "station.toml"

@@ -122,39 +122,34 @@ def test_where_no_image_is_known_the_version_has_to_be_that_of_the_bundle(produc
         policy.check_flashed(identity("1.2.1"), payload)
 
 
-CONFIG = """
-[station]
-id = 1
-[ca]
-token = "pkcs11:token=none?pin-source=prompt:"
-[order]
-name = "WO-1"
-trusted = ["oem.pem"]
-[product]
-model = "reference-device"
-locks = []
-firmware = "{bundle}"
-release_key = "{key}"
-[[slot]]
-name = "1"
-port = "/dev/ttyS0"
-"""
+@pytest.fixture
+def configured(tmp_path, config_text):
+    """Write the configuration of a line with one slot; it may have more in ``[product]`` and ``[[slot]]``."""
+
+    def write(product, slot=""):
+        path = tmp_path / "station.toml"
+        path.write_text(config_text(["/dev/ttyS0"], product=product, slot=slot))
+        return path
+
+    return write
 
 
-def found(tmp_path, bundle, key):
-    path = tmp_path / "station.toml"
-    path.write_text(CONFIG.format(bundle=bundle, key=key))
+def keys(bundle, key):
+    return f'firmware = "{bundle}"\nrelease_key = "{key}"'
+
+
+def found(path):
     return {finding.check: finding for finding in checks.examine(load(path))}
 
 
-def test_the_check_says_what_is_flashed_and_closed(tmp_path, releases):
-    said = found(tmp_path, releases.bundle("1.2.0", lock=LOCK.format("debug")), releases.release_key)
+def test_the_check_says_what_is_flashed_and_closed(configured, releases):
+    said = found(configured(keys(releases.bundle("1.2.0", lock=LOCK.format("debug")), releases.release_key)))
     assert "reference-device 1.2.0, by smp" in said["firmware"].text
     assert said["locks"].text.endswith(": debug")
 
 
-def test_the_check_says_in_one_line_what_is_wrong_with_a_bundle(tmp_path, releases):
-    said = found(tmp_path, releases.bundle("1.2.0"), releases.image_key)
+def test_the_check_says_in_one_line_what_is_wrong_with_a_bundle(configured, releases):
+    said = found(configured(keys(releases.bundle("1.2.0"), releases.image_key)))
     assert said["firmware"].level is Level.FAIL
     assert "no signature verifies" in said["firmware"].text
 
@@ -167,12 +162,9 @@ def test_the_check_says_in_one_line_what_is_wrong_with_a_bundle(tmp_path, releas
         ('firmware = "a.bundle"\nrelease_key = "a.pem"\ndry_run_locks = 1', "dry_run_locks"),
     ],
 )
-def test_half_of_a_bundle_is_refused_with_its_line(tmp_path, more, said):
-    path = tmp_path / "station.toml"
-    text = CONFIG.replace('firmware = "{bundle}"\nrelease_key = "{key}"', more)
-    path.write_text(text)
+def test_half_of_a_bundle_is_refused_with_its_line(configured, more, said):
     with pytest.raises(ConfigError, match=said) as caught:
-        load(path)
+        load(configured(more))
     assert caught.value.facts["line"]
 
 
@@ -184,8 +176,6 @@ def test_half_of_a_bundle_is_refused_with_its_line(tmp_path, more, said):
         ("probe = 7", "probe"),
     ],
 )
-def test_a_slot_with_a_mistake_is_refused_with_its_line(tmp_path, releases, more, said):
-    path = tmp_path / "station.toml"
-    path.write_text(CONFIG.format(bundle=releases.bundle(), key=releases.release_key) + more)
+def test_a_slot_with_a_mistake_is_refused_with_its_line(configured, releases, more, said):
     with pytest.raises(ConfigError, match=said):
-        load(path)
+        load(configured(keys(releases.bundle(), releases.release_key), slot=more))
