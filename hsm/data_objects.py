@@ -13,17 +13,15 @@ The station's session is read-only, so a second one is opened for the moment of 
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from pkcs11 import exceptions as p11
 from pkcs11.constants import Attribute, ObjectClass
 
-from hsm.errors import Recovery, TokenError, from_token
+from hsm.errors import Recovery, TokenError
 from hsm.key_rules import objects
 from hsm.signer import Signer
 from hsm.token import Session
-
-T = TypeVar("T")
 
 APPLICATION: Final = "provisioning-station"
 """``CKA_APPLICATION`` of all notes."""
@@ -53,7 +51,7 @@ def read_notes(signer: Signer, label: str) -> list[bytes]:
     def read(session: Session) -> list[bytes]:
         return [bytes(found[Attribute.VALUE]) for found in objects(session, _named(label))]
 
-    return _called(signer, read, "reading a note")
+    return signer.call_blocking(read)
 
 
 def write_note(
@@ -110,7 +108,7 @@ def read_marks(signer: Signer, name: str) -> list[Mark]:
         found = objects(session, _of_name(name))
         return [Mark(_label(one), bytes(one[Attribute.VALUE])) for one in found]
 
-    return _called(signer, read, "reading a note")
+    return signer.call_blocking(read)
 
 
 def write_mark(signer: Signer, name: str, mark: Mark, *, own: Sequence[str], known: Collection[str]) -> None:
@@ -162,21 +160,9 @@ def _written(signer: Signer, write: Callable[[Session], TokenError | None]) -> N
         finally:
             writing.close()
 
-    refusal = _called(signer, work, "writing a note")
+    refusal = signer.call_blocking(work)
     if refusal is not None:
         raise refusal
-
-
-def _called(signer: Signer, work: Callable[[Session], T], what: str) -> T:
-    """Let the token's thread do work; what is asked on that thread itself, as by a gate, is translated here.
-
-    Raises:
-        TokenError: the token is asleep, or refuses.
-    """
-    try:
-        return signer.call_blocking(work)
-    except p11.PKCS11Error as error:
-        raise from_token(error, what) from error
 
 
 def _relabelled(found: Any, label: str) -> bool:  # noqa: ANN401 - an object of python-pkcs11

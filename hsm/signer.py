@@ -41,9 +41,11 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Self, TypeVar
 
+from pkcs11.exceptions import PKCS11Error
+
 from hsm.anchor import Anchor
 from hsm.counting import SignatureCounts
-from hsm.errors import HsmError
+from hsm.errors import HsmError, from_token
 from hsm.health import State, Tries
 from hsm.jobs import Made, Signatures
 from hsm.key_rules import KeyFacts
@@ -229,7 +231,10 @@ class Signer:
     def call_blocking(self, work: Callable[[Session], T]) -> T:
         """Do as ``call``, and block this thread meanwhile."""
         if self._worker.is_here:
-            return work(self.port.session)
+            try:
+                return work(self.port.session)
+            except PKCS11Error as error:
+                raise from_token(error, "using the token") from error
         result: T = self._worker.perform_blocking(work)
         return result
 

@@ -45,7 +45,7 @@ class Signature:
             key: on P-256.
             payload: base64url, as it stands.
         """
-        return es256.is_by(key, self.value, signing_input(self.protected, payload))
+        return es256.is_by(key, self.value, es256.signing_input(self.protected, payload))
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +114,6 @@ def parse(text: str) -> Jws:
 def protected_header(kid: str) -> str:
     """Return the protected header that we write, base64url."""
     return es256.base64url(json.dumps({"alg": "ES256", "kid": kid}, separators=(",", ":")).encode())
-
-
-def signing_input(protected: str, payload: str) -> bytes:
-    """Return what is signed (RFC 7515 5.1, step 5)."""
-    return es256.signing_input(protected, payload)
 
 
 def _decoded(text: str, what: str) -> bytes:

@@ -8,6 +8,7 @@ from typing import Final
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from firmware_tools import es256
 from hsm import EcTokenKey, KeyFamily, KeyKind, Signer, TokenUri, find_key, generate_key
 from hsm.key_store import labelled
 from hsm.root_mark import root_in
@@ -84,7 +85,7 @@ def sign_order(text: str, uri: TokenUri, *, environment: Mapping[str, str] = Map
         key = find_key(signer, public)
         assert isinstance(key, EcTokenKey)  # noqa: S101 - found by a public key on P-256
         protected = jws.protected_header(kid)
-        signature = key.sign_message_blocking(jws.signing_input(protected, envelope.payload_text))
+        signature = key.sign_message_blocking(es256.signing_input(protected, envelope.payload_text))
     signed = envelope.signed(protected, signature)
     if not signed.signatures[-1].is_of(public, signed.payload_text):
         raise OrderError("the token returned a signature that does not verify; nothing was written", code="order.token")

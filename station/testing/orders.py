@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from firmware_tools import es256
 from hsm import Profile
 from station.config import load
 from station.manifest import Manifest, ManifestReader
@@ -58,7 +59,7 @@ class Approver:
         """Sign an order, or add a signature to one."""
         envelope = jws.Jws.of(write_order(order)) if isinstance(order, Order) else order
         protected = jws.protected_header(key_id(self.public))
-        signed = self.key.sign(jws.signing_input(protected, envelope.payload_text), ec.ECDSA(hashes.SHA256()))
+        signed = self.key.sign(es256.signing_input(protected, envelope.payload_text), ec.ECDSA(hashes.SHA256()))
         return envelope.signed(protected, signed)
 
 
