@@ -14,10 +14,10 @@ The private key is found by the public key in the issuer's certificate, so the t
 
 import datetime as dt
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -27,7 +27,8 @@ from pkcs11.constants import Attribute
 from hsm import der
 from hsm.algorithms import RSA_PSS, SCHEMES, PublicKey, SignatureScheme, family_of, is_pss_key, pss_padding, verify
 from hsm.blank import signature_size
-from hsm.drafting import Drafter, LintedTbs
+from hsm.columns import sole
+from hsm.drafting import Drafter, LintedTbs, Wish
 from hsm.errors import HsmError, IssuanceError
 from hsm.key_store import RULES, find
 from hsm.keys import AnyTokenKey, Signing
@@ -38,7 +39,7 @@ from hsm.request import Purpose, SignRequest, message_request, rsa_request
 from hsm.signer import Again, AgainAt
 from hsm.warrant import Warrant, check_there
 
-__all__ = ["Authority", "LintedTbs", "issue_root"]
+__all__ = ["Authority", "LintedTbs", "Wish", "issue_root"]
 
 _PROBE: Final = b"hsm: is this the issuer's key? "
 """Starts what is signed to see whether key and certificate belong together; it is no DER, so no certificate either."""
@@ -133,7 +134,11 @@ class Authority:
             LintError: the certificate would break the profile.
             ValueError: ``now`` has no time zone.
         """
-        return self._drafter.draft(profile, public_key, fields=fields, serial=serial, now=now, names=names, spki=spki)
+        return sole(self.draft_all([Wish(profile, public_key, fields, serial, now, names, spki)]))
+
+    def draft_all(self, wishes: Iterable[Wish | HsmError]) -> list[LintedTbs | HsmError]:
+        """Do as ``draft``, for several (``hsm.columns``): each for itself."""
+        return self._drafter.draft_all(wishes)
 
     def redraft(self, profile: Profile, tbs: bytes, *, fields: Mapping[str, str] | None = None) -> LintedTbs:
         """Lint a TBS that was journalled before a crash, so that it can be issued.
@@ -183,7 +188,7 @@ class Authority:
         tbs = draft.spend(self._drafter)
         request = _gated(_request(self._key, tbs, draft.scheme), draft, warrant)
         signature = await self._key.signer.sign(request, again=again)
-        return _verified(self._public, tbs, signature, draft.scheme)
+        return _joined(tbs, signature, draft.scheme).verified(self._public)
 
     async def issue_all(
         self,
@@ -215,10 +220,12 @@ class Authority:
         signatures = await self._key.signer.sign_all(
             [_gated(*one) for one in zip(requests, drafts, leave, strict=True)], again=again
         )
-        return [
-            signature if isinstance(signature, HsmError) else _verified(self._public, tbs, signature, scheme)
+        # All are put together before the first is verified, for the sake of the caches (``hsm.columns``).
+        joined = [
+            signature if isinstance(signature, HsmError) else _joined(tbs, signature, scheme)
             for (tbs, scheme), signature in zip(every, signatures, strict=True)
         ]
+        return [one if isinstance(one, HsmError) else one.verified(self._public) for one in joined]
 
     def issue_blocking(
         self, draft: LintedTbs, *, again: Callable[[], object] | None = None, warrant: Warrant | None = None
@@ -228,7 +235,7 @@ class Authority:
         tbs = draft.spend(self._drafter)
         request = _gated(_request(self._key, tbs, draft.scheme), draft, warrant)
         signature = self._key.signer.sign_blocking(request, again=again)
-        return _verified(self._public, tbs, signature, draft.scheme)
+        return _joined(tbs, signature, draft.scheme).verified(self._public)
 
     async def _probe(self) -> None:
         """Sign and verify something that is no certificate: better now than at the first board."""
@@ -285,9 +292,9 @@ async def issue_root(  # noqa: PLR0913 - what a certificate is made of, by name
         family=key.family,
         self_issued=True,
     )
-    draft = Drafter(facts, public).draft(profile, public, fields=fields, serial=serial, now=now)
+    draft = sole(Drafter(facts, public).draft_all([Wish(profile, public, fields, serial, now)]))
     signature = await key.signer.sign(_request(key, draft.tbs, draft.scheme), again=again)
-    return _verified(public, draft.tbs, signature, draft.scheme)
+    return _joined(draft.tbs, signature, draft.scheme).verified(public)
 
 
 def _request(key: AnyTokenKey, tbs: bytes, scheme: SignatureScheme) -> SignRequest:
@@ -301,22 +308,43 @@ def _gated(request: SignRequest, draft: LintedTbs, warrant: Warrant | None) -> S
     return request if warrant is None else replace(request, gate=partial(warrant.allow, draft))
 
 
-def _verified(public: PublicKey, tbs: bytes, signature: bytes, scheme: SignatureScheme) -> bytes:
-    """Put the certificate together, and see that it is what was asked for."""
+class _Joined(NamedTuple):
+    """A certificate whose signature is still to be verified."""
+
+    der: bytes
+    tbs: bytes
+    signature: bytes
+    scheme: SignatureScheme
+
+    def verified(self, public: PublicKey) -> bytes:
+        """Return the DER of the certificate, if the issuer's key signed it.
+
+        Raises:
+            IssuanceError: ``issuance.signature_invalid``.
+        """
+        try:
+            verify(public, self.signature, self.tbs, self.scheme.hash, pss=self.scheme.pss)
+        except InvalidSignature:
+            raise IssuanceError(
+                "the token returned a signature that does not verify; nothing left the station. "
+                "Compare the token's firmware with the vendor's list of faults",
+                code="issuance.signature_invalid",
+                operator="The HSM signs wrongly. Stop the line and call the security officer.",
+            ) from None
+        return self.der
+
+
+def _joined(tbs: bytes, signature: bytes, scheme: SignatureScheme) -> _Joined:
+    """Put a certificate together, and see that it says what was asked for.
+
+    Raises:
+        IssuanceError: ``issuance.tbs_changed``.
+    """
     certificate = der.join_signed(tbs, scheme.identifier, signature)
     read = x509.load_der_x509_certificate(certificate)
     if read.tbs_certificate_bytes != tbs:
         raise IssuanceError("the certificate does not hold the bytes that were signed", code="issuance.tbs_changed")
-    try:
-        verify(public, read.signature, tbs, scheme.hash, pss=scheme.pss)
-    except InvalidSignature:
-        raise IssuanceError(
-            "the token returned a signature that does not verify; nothing left the station. "
-            "Compare the token's firmware with the vendor's list of faults",
-            code="issuance.signature_invalid",
-            operator="The HSM signs wrongly. Stop the line and call the security officer.",
-        ) from None
-    return certificate
+    return _Joined(certificate, tbs, read.signature, scheme)
 
 
 def _check_issuer(issuer: x509.Certificate) -> PublicKey:

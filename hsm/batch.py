@@ -2,9 +2,9 @@
 
 Requests go through in chunks. While the token signs one chunk, the next is parsed, drafted and linted; the intents of a
 chunk are one commit, its certificates another, so the disk is waited for twice a chunk and not twice a certificate.
-Memory holds ``IN_FLIGHT`` chunks, whatever the folder holds. On a single core a token that computes in this process,
-like SoftHSM, and the preparing of requests take turns: side by side they would only take the core from each other, at
-each signature anew.
+Memory holds ``IN_FLIGHT`` chunks, whatever the folder holds; a chunk is gone through in columns (``hsm.columns``). On a
+single core a token that computes in this process, like SoftHSM, and the preparing of requests take turns: side by side
+they would only take the core from each other, at each signature anew.
 
 After a crash the same command finishes: what is recorded is written out again, what was intended is signed as it was
 intended, and the rest is signed as ever.
@@ -16,23 +16,25 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple, TypeVar
 
 from hsm.authority import LintedTbs
 from hsm.certificate_files import Form, write_or_find, written
+from hsm.columns import each
 from hsm.csr import MAX_CSR, Csr
 from hsm.errors import CsrError, HsmError, JournalError
-from hsm.issuing import Desk
+from hsm.issuing import Asked, Desk
 from hsm.journal import Intent, IssuanceRecord, IssuanceState, Issued, JournalReader, Reservation
 from hsm.journal.operations import record_all, reserve_each
 from hsm.warrant import Warrant
+
+Result = TypeVar("Result")
 
 CHUNK: Final = 256
 """Requests at most that share their commits: the more do, the fewer pages of the journal are written for each."""
@@ -56,7 +58,7 @@ SWITCH_SECONDS: Final = 0.00001
 """How long one thread may keep the interpreter to itself: the token's thread wants it back after each signature, and
 would wait 5 ms for it (Python's default) while a request is being parsed."""
 
-GARBAGE: Final = 20_000
+GARBAGE: Final = 100_000
 """Objects that are made before the collector looks for cycles among them; Python's default is 700."""
 
 _READ_MOST: Final = 2 * MAX_CSR + 1
@@ -72,8 +74,7 @@ class End(Enum):
     """Nothing came of it, or, where the outcome has a serial number, its certificate has no file yet."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What became of one request."""
 
     request: str
@@ -85,8 +86,7 @@ class Outcome:
     sentence: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class _Work:
+class _Work(NamedTuple):
     """One request on its way."""
 
     request: str
@@ -164,7 +164,7 @@ class Batch:
                 while chunk := list(islice(files, self._chunk)):
                     await free.acquire()
                     async with self._turns:
-                        work = [one for path in chunk if (one := self._prepared(path)) is not None]
+                        work = self._prepared(chunk)
                     task = group.create_task(self._finish(work))
                     task.add_done_callback(lambda _: free.release())
                     await asyncio.sleep(0)  # let the chunk before hand its signatures in
@@ -176,54 +176,68 @@ class Batch:
 
     # -- before the token
 
-    def _prepared(self, path: str) -> _Work | None:
-        """Read, check and draft one request; None if there is nothing to sign."""
-        request = os.path.splitext(path[path.rfind("/") + 1 :])[0]  # noqa: PTH122 - as above
-        try:
-            if not request.isprintable():  # nor is a name that is not UTF-8
-                raise CsrError(
-                    "the name of the file holds characters that can't be printed; rename it", code="batch.request_name"
-                )
-            csr = Csr.parse(_read(path))
-            found = self._earlier(request, csr)
+    def _prepared(self, paths: Sequence[str]) -> list[_Work]:
+        """Read, check and draft requests, in columns; return what is to be signed."""
+        names = [os.path.splitext(path[path.rfind("/") + 1 :])[0] for path in paths]  # noqa: PTH122 - as above
+        asked = [
+            csr if isinstance(csr, HsmError) else Asked(csr, name, self._fields.get(name))
+            for name, csr in zip(names, Csr.parse_all(each(_read, paths)), strict=True)
+        ]
+        begun = self._accepted(names, each(self._begun, asked))
+        for one, found in begun:
             if found is not None and found.certificate is not None:
-                self._deliver(request, found.certificate, End.DONE_BEFORE, found.serial)
-                return None
-            if found is None and self._crowded and os.path.lexists(out := self._path(request)):
-                raise _in_the_way(out, "nothing was signed")
-            draft, wanted = self._desk.prepare(csr, request=request, fields=self._fields.get(request))
-            if found is not None:
-                self._desk.check_same(found, wanted)
-                draft = self._desk.authority.redraft(self._desk.profile, found.tbs)
-                return _Work(request, draft, open=found, warrant=self._desk.warrant(csr))
-            return _Work(request, draft, wanted, warrant=self._desk.warrant(csr))
-        except HsmError as error:
-            self._refuse(request, error)
-        return None
+                self._deliver(one.request, found.certificate, End.DONE_BEFORE, found.serial)
+        left = [(one, found) for one, found in begun if found is None or found.certificate is None]
+        work = [
+            prepared if isinstance(prepared, HsmError) else (one.csr, found, *prepared)
+            for (one, found), prepared in zip(left, self._desk.prepare_all([one for one, _ in left]), strict=True)
+        ]
+        return self._accepted([one.request for one, _ in left], each(self._work, work))
 
-    def _earlier(self, request: str, csr: Csr) -> IssuanceRecord | None:
-        """Return what an earlier run did for this request.
+    def _accepted(self, names: Sequence[str], results: Iterable[Result | HsmError]) -> list[Result]:
+        """Refuse the requests whose results are errors; return the results of the others."""
+        found: list[Result] = []
+        for name, result in zip(names, results, strict=True):
+            if isinstance(result, HsmError):
+                self._refuse(name, result)
+            else:
+                found.append(result)
+        return found
+
+    def _begun(self, asked: Asked) -> tuple[Asked, IssuanceRecord | None]:
+        """Return a request with what an earlier run did for it.
 
         Raises:
             JournalError: it did something else: ``batch.request_differs``.
+            HsmError: there is a file where the certificate is to be (``batch.file_in_the_way``).
         """
-        if self._reader is None:
-            return None
-        found = [one for one in self._reader.by_request(self._name, request) if one.state is not IssuanceState.VOID]
-        if not found:
-            return None
-        if found[-1].spki_sha256 != csr.spki_sha256:
+        name, desk = asked.request, self._desk
+        found = [] if self._reader is None else self._reader.by_request(self._name, name)
+        live = [one for one in found if one.state is not IssuanceState.VOID]
+        if not live:
+            if self._crowded and os.path.lexists(out := self._path(name)):
+                raise _in_the_way(out, "nothing was signed")
+            return asked, None
+        if live[-1].spki_sha256 != asked.csr.spki_sha256:
             raise JournalError(
-                f"request {request!r} of batch {self._name} was for another key; give this one another name",
+                f"request {name!r} of batch {self._name} was for another key; give this one another name",
                 code="batch.request_differs",
             )
-        if (found[-1].profile, found[-1].issuer) != (self._desk.profile.name, self._desk.issuer):
+        if (live[-1].profile, live[-1].issuer) != (desk.profile.name, desk.issuer):
             raise JournalError(
-                f"request {request!r} of batch {self._name} was for profile {found[-1].profile!r} and its issuer then; "
+                f"request {name!r} of batch {self._name} was for profile {live[-1].profile!r} and its issuer then; "
                 "give the same ones, or another --batch",
                 code="batch.request_differs",
             )
-        return found[-1]
+        return asked, live[-1]
+
+    def _work(self, prepared: tuple[Csr, IssuanceRecord | None, LintedTbs, Reservation]) -> _Work:
+        csr, found, draft, wanted = prepared
+        if found is None:
+            return _Work(wanted.request, draft, wanted, warrant=self._desk.warrant(csr))
+        self._desk.check_same(found, wanted)
+        draft = self._desk.authority.redraft(self._desk.profile, found.tbs)
+        return _Work(wanted.request, draft, open=found, warrant=self._desk.warrant(csr))
 
     # -- the token, and after
 
@@ -324,8 +338,12 @@ def _read(path: str) -> bytes:
     """Read a request, and no more of it than one may have.
 
     Raises:
-        CsrError: it can't be read.
+        CsrError: it can't be read, or its name can't stand in a journal and on a screen.
     """
+    if not path[path.rfind("/") + 1 :].isprintable():  # nor is a name that is not UTF-8
+        raise CsrError(
+            "the name of the file holds characters that can't be printed; rename it", code="batch.request_name"
+        )
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)  # a FIFO would wait
         try:

@@ -12,10 +12,10 @@ import base64
 import binascii
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final, Self, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -25,7 +25,8 @@ from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
 from hsm import der as tlv
 from hsm.algorithms import KeyFamily, PublicKey, family_of, verify
-from hsm.errors import CsrError
+from hsm.columns import each
+from hsm.errors import CsrError, HsmError
 from hsm.weak_keys import weakness
 
 W = TypeVar("W", bound=x509.ExtensionType)
@@ -178,7 +179,7 @@ class Csr:
             raise CsrError("the extensions that the request asks for can't be read", reason=error) from error
 
     @classmethod
-    def parse(cls, der_or_pem: bytes, *, policy: KeyPolicy = DEFAULT_POLICY) -> Self:
+    def parse(cls, der_or_pem: bytes, *, policy: KeyPolicy = DEFAULT_POLICY) -> "Csr":
         """Parse and check a request.
 
         Args:
@@ -189,6 +190,18 @@ class Csr:
             CsrError: ``csr.malformed``, ``csr.too_large``, ``csr.signature_algorithm``, ``csr.signature_invalid``,
                 ``csr.key_type`` or ``csr.key_weak``.
         """
+        return cls._read(der_or_pem, policy).proven()
+
+    @classmethod
+    def parse_all(
+        cls, requests: Iterable[bytes | HsmError], *, policy: KeyPolicy = DEFAULT_POLICY
+    ) -> list["Csr | HsmError"]:
+        """Do as ``parse``, for several (``hsm.columns``): each for itself."""
+        return each(_Claim.proven, each(lambda one: cls._read(one, policy), requests))
+
+    @classmethod
+    def _read(cls, der_or_pem: bytes, policy: KeyPolicy) -> "_Claim":
+        """Read a request and check all of it but its signature."""
         der = _from_pem(der_or_pem) if der_or_pem.lstrip()[:1] == b"-" else der_or_pem
         if len(der) > MAX_CSR:
             raise CsrError(f"the request has {len(der)} bytes; at most {MAX_CSR}", code="csr.too_large")
@@ -199,10 +212,12 @@ class Csr:
         plain = _NULL_PARAMETERS.get(parts.algorithm)
         request, key = _load(der if plain is None else tlv.join_signed(parts.tbs, plain, parts.signature))
         checked = policy.check(key)
-        _check_signature(request, checked, parts.tbs)
+        digest = _digest(request, checked)
+        if request.tbs_certrequest_bytes != parts.tbs:
+            raise CsrError("the request is read in two ways")
         fields = tlv.parts(parts.tbs)
         spki = _spki(checked, fields[2])
-        return cls(
+        csr = cls(
             der=der,
             public_key=checked,
             spki=spki,
@@ -211,6 +226,28 @@ class Csr:
             _request=request,
             _wishes=fields[3:] not in ([], [_NO_ATTRIBUTES]),
         )
+        return _Claim(csr, request.signature, parts.tbs, digest)
+
+
+class _Claim(NamedTuple):
+    """A request that says to be of whoever holds its key; it leaves this module proven only."""
+
+    csr: Csr
+    signature: bytes
+    tbs: bytes
+    digest: hashes.HashAlgorithm | None
+
+    def proven(self) -> Csr:
+        """Return the request if its signature is that of its own key."""
+        try:
+            verify(self.csr.public_key, self.signature, self.tbs, self.digest)
+        except InvalidSignature:
+            raise CsrError(
+                "the signature of the request is not that of its own key",
+                code="csr.signature_invalid",
+                operator="The board could not prove that it holds its key. Put the board into the red bin.",
+            ) from None
+        return self.csr
 
 
 def _spki(key: PublicKey, sent: bytes) -> bytes:
@@ -247,21 +284,13 @@ def _load(der: bytes) -> tuple[x509.CertificateSigningRequest, PublicKeyTypes]:
         ) from error
 
 
-def _check_signature(request: x509.CertificateSigningRequest, key: PublicKey, tbs: bytes) -> None:
+def _digest(request: x509.CertificateSigningRequest, key: PublicKey) -> hashes.HashAlgorithm | None:
+    """Return the hash that the request's signature is over; None where the scheme hashes by itself."""
     oid = request.signature_algorithm_oid.dotted_string
     families, digest = _SIGNATURES.get(oid, (frozenset(), None))
     if family_of(key) not in families:
         raise CsrError(f"the signature algorithm {oid} is not accepted with this key", code="csr.signature_algorithm")
-    if request.tbs_certrequest_bytes != tbs:
-        raise CsrError("the request is read in two ways")
-    try:
-        verify(key, request.signature, tbs, digest)
-    except InvalidSignature:
-        raise CsrError(
-            "the signature of the request is not that of its own key",
-            code="csr.signature_invalid",
-            operator="The board could not prove that it holds its key. Put the board into the red bin.",
-        ) from None
+    return digest
 
 
 def _name(key: PublicKeyTypes) -> str:

@@ -9,10 +9,10 @@ profile have in common is prepared once (``_Blueprint``).
 import datetime as dt
 import hashlib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
-from typing import Final
+from typing import Final, NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
@@ -21,7 +21,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from hsm import assembly, der
 from hsm.algorithms import RSA_PSS, PublicKey, SignatureScheme, pss_padding
 from hsm.blank import blank_key
-from hsm.errors import IssuanceError, LintError
+from hsm.columns import each
+from hsm.errors import HsmError, IssuanceError, LintError
 from hsm.lint import Expected, Extra, IssuerFacts, Linter
 from hsm.profiles import ISSUER_FIELD, SHARD_FIELD, Profile
 from hsm.serials import MAX_SERIAL_BITS
@@ -37,6 +38,18 @@ SECOND_OPINION: Final = 64
 
 _SKI: Final = der.object_identifier("2.5.29.14")
 _SAN: Final = der.object_identifier("2.5.29.17")
+
+
+class Wish(NamedTuple):
+    """What a certificate is made of; ``Authority.draft`` says what each has to be."""
+
+    profile: Profile
+    public_key: PublicKey
+    fields: Mapping[str, str]
+    serial: int
+    now: dt.datetime
+    names: Sequence[x509.GeneralName] = ()
+    spki: bytes | None = None
 
 
 class LintedTbs:
@@ -129,6 +142,24 @@ class _Blueprint:
     filled: dict[tuple[str | None, ...], _Filled] = field(default_factory=dict)
 
 
+class _Assembled(NamedTuple):
+    """A TBSCertificate that was put together, and what it should say."""
+
+    blueprint: _Blueprint
+    filled: _Filled
+    expected: Expected
+    tbs: bytes
+
+
+class _Parsed(NamedTuple):
+    """A TBSCertificate as pyca/cryptography reads it, or as its builder made it, on its way to the lint."""
+
+    blueprint: _Blueprint
+    expected: Expected
+    tbs: bytes
+    certificate: x509.Certificate
+
+
 class Drafter:
     """Drafts certificates below one issuer."""
 
@@ -150,27 +181,22 @@ class Drafter:
         self._blueprints: dict[int, _Blueprint] = {}
         self._lock = threading.Lock()
 
-    def draft(  # noqa: PLR0913 - what a certificate is made of, by name
-        self,
-        profile: Profile,
-        public_key: PublicKey,
-        *,
-        fields: Mapping[str, str],
-        serial: int,
-        now: dt.datetime,
-        names: Sequence[x509.GeneralName] = (),
-        spki: bytes | None = None,
-    ) -> LintedTbs:
-        """Build and lint a certificate; see ``Authority.draft``."""
-        start = self._start(serial, now)
+    def draft_all(self, wishes: Iterable[Wish | HsmError]) -> list[LintedTbs | HsmError]:
+        """Build and lint certificates (``hsm.columns``); see ``Authority.draft``."""
+        return each(self._linted, each(self._parsed, each(self._assembled, wishes)))
+
+    def _assembled(self, wish: Wish) -> _Assembled:
+        """Put a TBSCertificate together."""
+        profile, fields = wish.profile, wish.fields
+        start = self._start(wish.serial, wish.now)
         end = profile.validity.not_after(start, self.facts.not_after)
         blueprint = self._blueprint(profile)
         filled = self._filled(blueprint, fields)
-        alternative = profile.alternative_names.fill(fields, names)
+        alternative = profile.alternative_names.fill(fields, wish.names)
         subject = profile.subject(fields)
         subject_der = subject.public_bytes()
         # If what was handed over is not the key's, the lint sees that the builder wrote another one.
-        spki = spki or public_key.public_bytes(
+        spki = wish.spki or wish.public_key.public_bytes(
             serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
         )
         extensions = filled.extensions
@@ -181,7 +207,7 @@ class Drafter:
             extensions += assembly.raw_extension(_SAN, alternative.public_bytes())
         field = assembly.extensions_field(extensions)
         tbs = assembly.tbs_certificate(
-            serial=serial,
+            serial=wish.serial,
             algorithm=blueprint.scheme.identifier,
             issuer=self.facts.subject,
             not_before=start,
@@ -191,9 +217,9 @@ class Drafter:
             extensions=field,
         )
         expected = Expected(
-            serial,
+            wish.serial,
             subject_der,
-            public_key,
+            wish.public_key,
             spki,
             alternative,
             start,
@@ -202,10 +228,15 @@ class Drafter:
             name=subject,
             extensions=field,
         )
-        if filled.is_due_for_comparison():
-            certificate = self._built(blueprint, filled, expected)
-            return self._linted(blueprint, certificate, replace(expected, tbs=tbs), certificate.tbs_certificate_bytes)
-        return self._linted(blueprint, self._read(blueprint, tbs), expected, tbs)
+        return _Assembled(blueprint, filled, expected, tbs)
+
+    def _parsed(self, made: _Assembled) -> _Parsed:
+        """Read what was put together, or let pyca's builder make it too, where that is due."""
+        blueprint, filled, expected, tbs = made
+        if not filled.is_due_for_comparison():
+            return _Parsed(blueprint, expected, tbs, self._read(blueprint, tbs))
+        certificate = self._built(blueprint, filled, expected)
+        return _Parsed(blueprint, expected._replace(tbs=tbs), certificate.tbs_certificate_bytes, certificate)
 
     def _built(self, blueprint: _Blueprint, filled: _Filled, wanted: Expected) -> x509.Certificate:
         """Let pyca's builder make the certificate."""
@@ -247,7 +278,7 @@ class Drafter:
         blueprint = self._blueprint(profile)
         certificate = self._read(blueprint, tbs)
         expected = Expected() if fields is None else self._expected_again(profile, certificate, fields)
-        return self._linted(blueprint, certificate, expected, tbs)
+        return self._linted(_Parsed(blueprint, expected, tbs, certificate))
 
     def _expected_again(self, profile: Profile, certificate: x509.Certificate, fields: Mapping[str, str]) -> Expected:
         """Return what ``draft`` would write at the certificate's start of validity."""
@@ -275,9 +306,8 @@ class Drafter:
             )
         return start
 
-    def _linted(
-        self, blueprint: _Blueprint, certificate: x509.Certificate, expected: Expected, tbs: bytes
-    ) -> LintedTbs:
+    def _linted(self, read: _Parsed) -> LintedTbs:
+        blueprint, expected, tbs, certificate = read
         findings = blueprint.linter.check(certificate, expected, tbs)
         if findings:
             raise LintError(

@@ -8,12 +8,13 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 from cryptography import x509
 
 from hsm import der as tlv
-from hsm.authority import Authority, LintedTbs
+from hsm.authority import Authority, LintedTbs, Wish
+from hsm.columns import each, sole
 from hsm.csr import Csr
 from hsm.durable import utc_now
 from hsm.errors import CsrError, FieldError, HsmError, JournalError, WarrantError
@@ -43,6 +44,19 @@ _FIRST_NAME: Final = "first_name"
 _FILLED_IN: Final = frozenset({SHARD_FIELD, ISSUER_FIELD, _FIRST_NAME})
 """Fields that follow from the batch, the issuer and the names. Somebody else's value would send those who check a
 certificate to a list that never tells of it."""
+
+
+class Asked(NamedTuple):
+    """One request, and what is given for it; ``Desk.prepare`` says more."""
+
+    csr: Csr
+    request: str = ""
+    fields: Mapping[str, str] | None = None
+    names: Sequence[x509.GeneralName] = ()
+
+
+Prepared = tuple[LintedTbs, Reservation]
+"""What may be signed, and what the journal is asked for before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +89,7 @@ class Desk:
         request: str = "",
         fields: Mapping[str, str] | None = None,
         names: Sequence[x509.GeneralName] = (),
-    ) -> tuple[LintedTbs, Reservation]:
+    ) -> Prepared:
         """Draft and lint a certificate. Nothing is written or signed; safe from any thread.
 
         Args:
@@ -88,6 +102,19 @@ class Desk:
         Raises:
             HsmError: the request, a field or a name is not acceptable, or the certificate would break the profile.
         """
+        return sole(self.prepare_all([Asked(csr, request, fields, names)]))
+
+    def prepare_all(self, asked: Sequence[Asked]) -> list[Prepared | HsmError]:
+        """Do as ``prepare``, for several (``hsm.columns``): each for itself."""
+        drafts = self.authority.draft_all(each(self._wish, asked))
+        return [
+            draft if isinstance(draft, HsmError) else (draft, self._reservation(one, draft))
+            for one, draft in zip(asked, drafts, strict=True)
+        ]
+
+    def _wish(self, asked: Asked) -> Wish:
+        """Return what a request's certificate is made of."""
+        csr = asked.csr
         if not self.profile.ca:
             refuse_ca_wish(csr)
         if not self.renew and (holder := self.holder(csr.spki_sha256)) is not None:
@@ -95,11 +122,12 @@ class Desk:
                 f"this key is that of {holder}; renew its certificate on purpose (--renew), or make a new key",
                 code="issuance.key_certified",
             )
-        wanted = [*names]
+        wanted = [*asked.names]
         if "request" in self.profile.alternative_names.given:
             wanted += csr.names
-        _refuse_filled_in(fields or {})
-        values = {"request": request, **self.common, **(fields or {})}
+        given = asked.fields or {}
+        _refuse_filled_in(given)
+        values = {"request": asked.request, **self.common, **given}
         if self.refuse_held is not None:  # before the order gives a number away
             self.refuse_held(csr, values)
         values |= self._allotted(csr, values)
@@ -112,23 +140,18 @@ class Desk:
                 "template than {first_name} into the profile's [subject]",
                 code="field.first_name",
             )
-        draft = self.authority.draft(
-            self.profile,
-            csr.public_key,
-            fields=values,
-            serial=new_serial(self.station_id),
-            now=self.clock(),
-            names=wanted,
-            spki=csr.spki,
-        )
-        return draft, Reservation(
+        serial = new_serial(self.station_id)
+        return Wish(self.profile, csr.public_key, values, serial, self.clock(), wanted, csr.spki)
+
+    def _reservation(self, asked: Asked, draft: LintedTbs) -> Reservation:
+        return Reservation(
             issuer=self.issuer,
             profile=self.profile.name,
             subject=draft.subject.rfc4514_string(),
-            spki_sha256=csr.spki_sha256,
+            spki_sha256=asked.csr.spki_sha256,
             draft=draft,
             batch=self.batch,
-            request=request,
+            request=asked.request,
             renew=self.renew,
         )
 

@@ -4,6 +4,7 @@ import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
@@ -47,8 +48,7 @@ class IssuerFacts:
     """Of the issuer's certificate and of all that are known above it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Expected:
+class Expected(NamedTuple):
     """What the certificate of one device has to say. None: it is not known any more, and only its form is checked."""
 
     serial: int | None = None
@@ -70,7 +70,7 @@ class Expected:
     """The whole TBSCertificate, as somebody else than who built this one put it together."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Case:
     """One certificate, and what it should be. What is expensive is read when a rule asks for it."""
 
@@ -81,10 +81,19 @@ class Case:
     issuer: IssuerFacts
     expected: Expected
 
-    @cached_property
-    def fields(self) -> tuple[bytes, ...]:
+    def __post_init__(self) -> None:
+        """Read what every rule asks for.
+
+        Raises:
+            DerError: the TBSCertificate can't be taken apart.
+        """
+        expected = self.expected
+        self.fields = tuple(der.parts(self.tbs))
         """Version, serial, algorithm, issuer, validity, subject, SPKI, extensions; each with tag and length."""
-        return tuple(der.parts(self.tbs))
+        self.has_expected_extensions = expected.tbs == self.tbs or (
+            expected.extensions is not None and self.fields[-1:] == (expected.extensions,)
+        )
+        """Whether the extensions are the expected ones, byte for byte."""
 
     @cached_property
     def extensions(self) -> Mapping[ObjectIdentifier, x509.Extension[x509.ExtensionType]]:
@@ -100,12 +109,6 @@ class Case:
     def period(self) -> tuple[dt.datetime, dt.datetime]:
         """Start and end of validity."""
         return self.certificate.not_valid_before_utc, self.certificate.not_valid_after_utc
-
-    @cached_property
-    def has_expected_extensions(self) -> bool:
-        """Whether the extensions are the expected ones, byte for byte."""
-        expected = self.expected
-        return expected.tbs == self.tbs or (expected.extensions is not None and expected.extensions == self.fields[-1])
 
     @property
     def key(self) -> PublicKeyTypes:

@@ -192,7 +192,11 @@ class _Shared:
     generation: int = 0
     inside: int = 0
     reloading: bool = False
-    turned: threading.Condition = field(default_factory=threading.Condition)
+    turn: threading.Lock = field(default_factory=threading.Lock)
+    turned: threading.Condition = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.turned = threading.Condition(self.turn)
 
 
 class _Using:
@@ -205,14 +209,14 @@ class _Using:
 
     def __enter__(self) -> None:
         shared = self._shared
-        with shared.turned:
+        with shared.turn:
             while shared.reloading:
                 shared.turned.wait()
             shared.inside += 1
 
     def __exit__(self, *_: object) -> None:
         shared = self._shared
-        with shared.turned:
+        with shared.turn:
             shared.inside -= 1
             if shared.reloading:
                 shared.turned.notify_all()

@@ -280,11 +280,13 @@ class Worker:
 
     def _sign(self, job: Job, work: Signatures) -> HsmError | None:
         """Sign until all is signed, or nobody waits any more. What has hung and came back ends it: it was given up."""
-        with self.anchor.counted(work.requests) as ask:
+        anchor, now = self.anchor, self.timing.clock.now
+        with anchor.counted(work.requests) as ask:
+            self._busy = busy = _Busy(now(), self.timing.answer, job)
             for request in work.requests:
-                self._busy = _Busy(self.timing.clock.now(), self.timing.answer, job)
-                with self.anchor.port.using():  # for each: another signer may want to reload the module
-                    self.anchor.return_if_stale()
+                busy.since = now()
+                with anchor.port.using():  # for each: another signer may want to reload the module
+                    anchor.return_if_stale()
                     work.made.append(ask(request))
                 if job.future.done() or not self.health.awake:
                     return self.health.error(self.name)

@@ -4,7 +4,7 @@ import datetime as dt
 import hashlib
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -51,8 +51,7 @@ class IssuanceState(StrEnum):
     VOID = "void"
 
 
-@dataclass(frozen=True, slots=True)
-class Reservation:
+class Reservation(NamedTuple):
     """What is asked of the journal before a certificate may be signed."""
 
     issuer: bytes
@@ -69,8 +68,7 @@ class Reservation:
     """The key has a certificate, and gets another one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Intent:
+class Intent(NamedTuple):
     """The right to sign once, and what."""
 
     issuance_id: int
@@ -81,8 +79,7 @@ class Intent:
     """How often a token was asked for this signature, this time counted."""
 
 
-@dataclass(frozen=True, slots=True)
-class Issued:
+class Issued(NamedTuple):
     """A certificate that is recorded, and may leave."""
 
     issuance_id: int

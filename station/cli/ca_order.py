@@ -8,11 +8,11 @@ from typing import Final
 
 from cryptography import x509
 
-from hsm import Authority, Csr, HsmError, LintedTbs, OrderRule, Profile, WarrantError, der
+from hsm import Authority, Csr, HsmError, OrderRule, Profile, WarrantError, der
 from hsm.durable import Reader
 from hsm.errors import FieldError
-from hsm.issuing import Desk
-from hsm.journal import CaJournal, Reservation
+from hsm.issuing import Asked, Desk, Prepared
+from hsm.journal import CaJournal
 from hsm.profile_file import names
 from hsm.profiles import HARDWARE_MODULE_NAME
 from hsm.warrant import Allotment
@@ -178,21 +178,13 @@ class OrderDesk:
 class OrderedDesk(Desk):
     """A desk whose requests take numbers of an order: one that is refused after that is noted, with the reason."""
 
-    def prepare(
-        self,
-        csr: Csr,
-        *,
-        request: str = "",
-        fields: Mapping[str, str] | None = None,
-        names: Sequence[x509.GeneralName] = (),
-    ) -> tuple[LintedTbs, Reservation]:
-        """Do as ``Desk.prepare``."""
-        try:
-            return Desk.prepare(self, csr, request=request, fields=fields, names=names)
-        except HsmError as error:
-            if isinstance(self.allot, OrderDesk):
-                self.allot.refused(csr, error)
-            raise
+    def prepare_all(self, asked: Sequence[Asked]) -> list[Prepared | HsmError]:
+        """Do as ``Desk.prepare_all``."""
+        found = Desk.prepare_all(self, asked)
+        for one, prepared in zip(asked, found, strict=True):
+            if isinstance(prepared, HsmError) and isinstance(self.allot, OrderDesk):
+                self.allot.refused(one.csr, prepared)
+        return found
 
 
 def _held(hardware_id: str, holder: str) -> WarrantError:

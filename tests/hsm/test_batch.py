@@ -109,9 +109,9 @@ async def test_on_one_core_nothing_is_prepared_while_a_token_of_this_process_sig
         finally:
             signing.pop()
 
-    def watched_prepared(path):
-        prepared_meanwhile.append(bool(signing))
-        return prepared(path)
+    def watched_prepared(paths):
+        prepared_meanwhile.extend(bool(signing) for _ in paths)
+        return prepared(paths)
 
     monkeypatch.setattr(desk.authority, "issue_all", watched_issue_all)
     monkeypatch.setattr(batch, "_prepared", watched_prepared)

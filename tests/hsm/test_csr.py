@@ -97,6 +97,16 @@ def test_request_signed_by_another_key_is_refused():
     assert refused(der.join_signed(ours.tbs, ours.algorithm, theirs.signature)) == "csr.signature_invalid"
 
 
+def test_of_several_each_is_checked_for_itself():
+    good, other = make_csr(), make_csr()
+    ours, theirs = der.split_signed(good), der.split_signed(other)
+    forged = der.join_signed(ours.tbs, ours.algorithm, theirs.signature)
+    found = Csr.parse_all([good, forged, CsrError("unreadable", code="csr.unreadable"), b"", other])
+    assert [one.code if isinstance(one, CsrError) else one.der for one in found] == [
+        *(good, "csr.signature_invalid", "csr.unreadable", "csr.malformed", other)
+    ]
+
+
 @pytest.mark.parametrize("flip", [0x01, 0x80, 0xFF])
 def test_every_corrupted_byte_is_refused(flip):
     good = make_csr()

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from hsm import Authority, Csr, CsrError, FieldError, HsmError, IssuanceError, KeyKind, LintError, Profile
 from hsm.certificate_files import Form, written
-from hsm.issuing import Desk
+from hsm.issuing import Asked, Desk
 from hsm.journal import CaJournal, JournalReader, KeyCertified
 from hsm.profile_file import FOLDER
 from hsm.testing import temporary_ca
@@ -68,6 +68,14 @@ async def test_name_of_the_request_outside_the_policy_is_refused_and_nothing_sig
     assert caught.value.code == "san.outside_policy"
     with JournalReader(desk.journal.path) as reader:
         assert reader.signatures() == {}
+
+
+async def test_of_several_each_is_prepared_for_itself(desk):
+    ca_wish, sound = request(x509.BasicConstraints(ca=True, path_length=None)), request()
+    asked = [Asked(ca_wish, "a", names=[NAME]), Asked(sound, "b", names=[NAME]), Asked(request(), "c")]
+    no_ca, (draft, wanted), no_name = desk.prepare_all(asked)
+    assert [no_ca.code, no_name.code] == ["csr.asks_for_ca", "san.required"]
+    assert (wanted.request, wanted.draft, wanted.spki_sha256) == ("b", draft, sound.spki_sha256)
 
 
 async def test_wish_to_be_a_ca_is_refused(desk):
