@@ -6,14 +6,14 @@ codes and sentences, its schema, its errors. With that:
 - ``lock.py``: one writer a file.
 - ``opening.py``: how the file is opened, and what is refused before anything in it is touched.
 - ``writer.py``: the thread that writes, and commits for several callers at once.
-- ``clock.py``: times as they are stored, and the guard against a clock that goes back.
+- ``clock.py``: times as they are stored, and the guards against a clock that goes back, or ahead of itself.
 - ``opened.py`` puts these together: ``OpenFile``, and ``reader.py``: ``Reader``, for those who only look.
 - ``refusal.py``: what an error of SQLite means.
 
 Knows nothing of: what is in the tables.
 """
 
-from hsm.durable.clock import CLOCK_TOLERANCE, Clock, Stamps, time_text, utc_now
+from hsm.durable.clock import CLOCK_TOLERANCE, JUMP_TOLERANCE, Clock, Stamps, SteadyClock, time_text, utc_now
 from hsm.durable.kind import ErrorKinds, FileKind
 from hsm.durable.lock import WriterLock
 from hsm.durable.opened import OpenFile
@@ -23,6 +23,7 @@ from hsm.durable.writer import Operation, Writer
 
 __all__ = [
     "CLOCK_TOLERANCE",
+    "JUMP_TOLERANCE",
     "Clock",
     "ErrorKinds",
     "FileKind",
@@ -31,6 +32,7 @@ __all__ = [
     "Reader",
     "Row",
     "Stamps",
+    "SteadyClock",
     "Writer",
     "WriterLock",
     "program_version",

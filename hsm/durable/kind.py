@@ -21,6 +21,7 @@ class ErrorKinds:
     foreign: Refusal
     unwritable: Refusal
     clock_went_back: Refusal
+    clock_jumped: Refusal
     refused: Refusal
     """A rule of the schema refuses a row."""
     by_code: Mapping[str, Refusal] = field(default_factory=dict)

@@ -5,7 +5,7 @@ from typing import Self, TypeVar
 
 from sqlite_utils import Database
 
-from hsm.durable.clock import Clock, Stamps, time_text
+from hsm.durable.clock import Clock, Stamps, SteadyClock, time_text
 from hsm.durable.kind import FileKind
 from hsm.durable.lock import WriterLock
 from hsm.durable.opening import check_writable, create, is_new, open_for_writing, translated
@@ -22,17 +22,18 @@ class OpenFile:
     """The connection; the writer's thread alone uses it."""
     _writer: Writer
 
-    def __init__(self, kind: FileKind, path: Path, *, clock: Clock) -> None:
+    def __init__(self, kind: FileKind, path: Path, *, clock: Clock | None) -> None:
         """Open the file; make it if there is none, bring it up to date if it is older.
 
         Args:
             kind: of the file.
             path: its folder exists. ``<path>.lock`` is made beside it.
-            clock: the time, aware of its zone.
+            clock: the time, aware of its zone; None: this computer's (``SteadyClock``).
 
         Raises:
             ErrorKinds: what is wrong with file, folder, lock or clock; nothing was changed then.
         """
+        clock = clock or SteadyClock()
         real = path.resolve()
         check_writable(kind, real)
         is_new(kind, real)  # refuses what is not ours before the lock file is made beside it

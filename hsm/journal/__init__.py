@@ -19,6 +19,7 @@ Knows nothing of: tokens, profiles, and how a certificate is made.
 """
 
 from hsm.journal.errors import (
+    ClockJumped,
     ClockWentBack,
     JournalError,
     JournalLocked,
@@ -46,6 +47,7 @@ from hsm.journal.rows import (
 __all__ = [
     "BatchRecord",
     "CaJournal",
+    "ClockJumped",
     "ClockWentBack",
     "Intent",
     "IntentDraft",

@@ -8,6 +8,7 @@
     ├── NotAJournal              journal.foreign, .damaged, .missing, .older
     ├── JournalUnwritable        journal.read_only, .disk_full, .io, .busy, .closed, .overloaded
     ├── ClockWentBack            journal.clock_went_back   the clock is behind what is written
+    ├── ClockJumped              journal.clock_jumped      the clock was set ahead while the journal was open
     ├── KeyCertified             journal.key_certified     the key has a certificate
     ├── SerialCollision          journal.serial_collision  this serial number was given before: draft again
     └── RowRefused               the other rules of the schema, each with its own code
@@ -20,6 +21,7 @@ from hsm.errors import JournalError
 
 __all__ = [
     "ERRORS",
+    "ClockJumped",
     "ClockWentBack",
     "JournalError",
     "JournalLocked",
@@ -66,6 +68,13 @@ class ClockWentBack(JournalError):
     operator = "The clock of this computer is wrong. Set it, then go on."
 
 
+class ClockJumped(JournalError):
+    """The clock was set ahead while the journal was open; nothing is written with such a time."""
+
+    code = "journal.clock_jumped"
+    operator = "The clock of this computer was changed. Set it right, or start the program again if it is right now."
+
+
 class KeyCertified(JournalError):
     """The key has a certificate; a second one has to be asked for as its renewal."""
 
@@ -92,6 +101,7 @@ ERRORS: Final = ErrorKinds(
     foreign=NotAJournal,
     unwritable=JournalUnwritable,
     clock_went_back=ClockWentBack,
+    clock_jumped=ClockJumped,
     refused=RowRefused,
     by_code={kind.code: kind for kind in (KeyCertified, SerialCollision)},
 )

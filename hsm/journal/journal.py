@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Self, TypeVar
 
-from hsm.durable import Clock, OpenFile, utc_now
+from hsm.durable import Clock, OpenFile
 from hsm.journal import operations
 from hsm.journal.reader import JournalReader
 from hsm.journal.rows import Intent, IntentDraft, Issued, Reservation
@@ -21,17 +21,17 @@ class CaJournal(OpenFile):
     Cancelling a caller does not undo what it asked for. Each has a twin that blocks, for callers without a loop.
     """
 
-    def __init__(self, path: Path, *, clock: Clock = utc_now) -> None:
+    def __init__(self, path: Path, *, clock: Clock | None = None) -> None:
         """Do the same as ``open``."""
         super().__init__(JOURNAL, path, clock=clock)
 
     @classmethod
-    def open(cls, path: Path, *, clock: Clock = utc_now) -> Self:
+    def open(cls, path: Path, *, clock: Clock | None = None) -> Self:
         """Open the journal for writing; make it if there is none, bring it up to date if it is older.
 
         Args:
             path: the SQLite file; its folder exists. ``<path>.lock`` is made beside it.
-            clock: the time, aware of its zone.
+            clock: the time, aware of its zone; None: this computer's, as long as nobody sets it ahead.
 
         Raises:
             JournalLocked: another process writes to it; names its PID.

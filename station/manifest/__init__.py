@@ -23,6 +23,7 @@ Knows nothing of: tokens, ports, boards, and how a certificate is made.
 
 from hsm.durable import CLOCK_TOLERANCE
 from station.manifest.errors import (
+    ClockJumped,
     ClockWentBack,
     DuplicateHardware,
     DuplicateKey,
@@ -66,6 +67,7 @@ from station.manifest.rows import (
 __all__ = [
     "CLOCK_TOLERANCE",
     "Act",
+    "ClockJumped",
     "ClockWentBack",
     "DeskRefusal",
     "DraftLike",

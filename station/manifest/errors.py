@@ -8,6 +8,7 @@
     ├── NotAManifest                  manifest.foreign            the file is something else, or damaged
     ├── ManifestUnwritable            manifest.read_only, .disk_full, .io, .busy, .closed, .overloaded
     ├── ClockWentBack                 manifest.clock_went_back    the clock is behind what is written
+    ├── ClockJumped                   manifest.clock_jumped       the clock was set ahead while the manifest was open
     ├── OrderDiffers                  manifest.order_differs      the order is stored with other terms
     ├── OrderExhausted                manifest.order_exhausted    the order's quantity is reached
     ├── DuplicateHardware             manifest.duplicate_hardware the hardware id has a live certificate for another key
@@ -25,6 +26,7 @@ from station.errors import ManifestError
 
 __all__ = [
     "ERRORS",
+    "ClockJumped",
     "ClockWentBack",
     "DuplicateHardware",
     "DuplicateKey",
@@ -74,6 +76,13 @@ class ClockWentBack(ManifestError):
     operator = "The clock of the station is wrong. Call the line engineer to set it."
 
 
+class ClockJumped(ManifestError):
+    """The clock was set ahead while the manifest was open; nothing is written with such a time."""
+
+    code = "manifest.clock_jumped"
+    operator = "The clock of the station was changed. Call the line engineer to set it right."
+
+
 class OrderDiffers(ManifestError):
     """The order is stored with other terms."""
 
@@ -120,6 +129,7 @@ ERRORS: Final = ErrorKinds(
     foreign=NotAManifest,
     unwritable=ManifestUnwritable,
     clock_went_back=ClockWentBack,
+    clock_jumped=ClockJumped,
     refused=RowRefused,
     by_code={
         kind.code: kind for kind in (OrderDiffers, OrderExhausted, DuplicateHardware, DuplicateKey, SerialCollision)

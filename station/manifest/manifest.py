@@ -8,7 +8,7 @@ from typing import Final, Self, TypeVar
 
 from cryptography import x509
 
-from hsm.durable import Clock, OpenFile, utc_now
+from hsm.durable import Clock, OpenFile
 from station.errors import ManifestError, printable
 from station.manifest import firmware, life, operations, order_operations
 from station.manifest.firmware import FirmwareRelease
@@ -29,18 +29,18 @@ class Manifest(OpenFile):
     ``ManifestReader`` to read.
     """
 
-    def __init__(self, path: Path, *, clock: Clock = utc_now) -> None:
+    def __init__(self, path: Path, *, clock: Clock | None = None) -> None:
         """Do the same as ``open``."""
         super().__init__(MANIFEST, path, clock=clock)
         self._identity: str = self._db.execute("SELECT uuid FROM manifest_identity").fetchone()[0]
 
     @classmethod
-    def open(cls, path: Path, *, clock: Clock = utc_now) -> Self:
+    def open(cls, path: Path, *, clock: Clock | None = None) -> Self:
         """Open the manifest for writing; make it if there is none, bring it up to date if it is older.
 
         Args:
             path: the SQLite file; its folder exists. ``<path>.lock`` is made beside it.
-            clock: the time, aware of its zone.
+            clock: the time, aware of its zone; None: this computer's, as long as nobody sets it ahead.
 
         Raises:
             ManifestLocked: another process writes to it; names its PID.
@@ -317,6 +317,7 @@ class Manifest(OpenFile):
         Raises:
             ManifestUnwritable: ten thousand wait already (``manifest.overloaded``): the disk is full or dead.
             ClockWentBack: the clock is behind the last event.
+            ClockJumped: it was set ahead.
         """
         if kind == JOURNAL:
             msg = "events of the kind 'journal' are written by the schema"
