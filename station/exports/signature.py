@@ -10,8 +10,6 @@ base64url.
 """
 
 import asyncio
-import base64
-import binascii
 import hashlib
 import json
 from collections.abc import Sequence
@@ -23,7 +21,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
-from firmware_tools.es256 import SIGNATURE_SIZE, base64url, is_by, of_der, signing_input
+from firmware_tools.es256 import SIGNATURE_SIZE, base64url, from_base64url, is_by, of_der, signing_input, unique
 from hsm import EcTokenKey, KeyFamily, KeyKind, Signer, find_key
 from hsm.files import write_new
 from hsm.key_store import find_or_generate
@@ -139,9 +137,9 @@ def is_signed(jws: str, payload: bytes, key: ec.EllipticCurvePublicKey) -> bool:
     parts = jws.strip().split(".")
     try:
         protected, empty, signature = parts
-        header = json.loads(_decoded(protected))
-        value = _decoded(signature)
-    except (ValueError, binascii.Error):
+        header = json.loads(from_base64url(protected), object_pairs_hook=unique)
+        value = from_base64url(signature)
+    except (ValueError, RecursionError):
         return False
     if empty or not isinstance(header, dict) or header.get("alg") != "ES256" or {"crit", "b64"} & header.keys():
         return False
@@ -153,10 +151,6 @@ def thumbprint(key: ec.EllipticCurvePublicKey) -> str:
     numbers = key.public_numbers()
     x, y = (base64url(number.to_bytes(_COORDINATE)) for number in (numbers.x, numbers.y))
     return base64url(hashlib.sha256(f'{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}'.encode()).digest())
-
-
-def _decoded(text: str) -> bytes:
-    return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
 
 
 def _checked(key: object) -> ec.EllipticCurvePublicKey:
