@@ -74,6 +74,7 @@ def switched_on(board, faults):
 @pytest.mark.parametrize("wire", [None, Wire()], ids=["direct", "wire"])
 async def test_a_board_dies_in_its_flash_operation_and_lives_the_next_time(start, wire):
     (board,) = start(wire=wire).boards
+    await ask(board, IdentRead())  # what is blank is written to at its first boot, and would die there
     switched_on(board, Faults(deaths=(FlashDeath(1, torn=5),)))
     assert await dies_while(board, CsrWrite(off=0)) == 1
     assert not board.running
@@ -100,7 +101,7 @@ async def test_a_board_that_begins_in_the_state_lives(start):
 
 async def test_a_supply_that_browns_out_comes_back_by_itself_each_time(start):
     (board,) = start().boards
-    await ask(board, IdentRead())  # what is blank is written to at its first boot, and counts no more
+    await ask(board, IdentRead())  # as above
     switched_on(board, Faults(deaths=(FlashDeath(1), FlashDeath(1, torn=0), FlashDeath(2, torn=1)), restart=0.01))
     while board.deaths < 3:  # it may also die in what it writes while it boots
         await dies_while(board, CsrWrite(off=0))
