@@ -2,8 +2,8 @@
 
 Open first:
 
-- ``provisioning_group.py``: the SMP messages of the provisioning group, as Python types. The wire protocol itself
-  stands in ``docs/protocol.md``.
+- ``provisioning.py``: what a device and its station agree on. ``provisioning_group.py``: the SMP messages for it, as
+  Python types; the wire protocol itself stands in ``docs/protocol.md``.
 - ``bundles/``: one file with all that a board gets, signed. ``flashers/``: how it gets onto the board.
 - ``signing/``: images that a key elsewhere signs. ``unit_files/``: files with the data of one unit.
 - ``mcuboot_image.py``, ``image_kinds.py``, ``version.py``: what an image says of itself.

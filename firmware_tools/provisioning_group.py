@@ -20,32 +20,19 @@ Every command may be repeated: asking twice changes nothing that asking once did
 of the object that is transferred (the CSR in DER; the chain as certificates in DER, leaf first, one after the other).
 """
 
-from enum import IntEnum, IntFlag, unique
+from enum import IntEnum, unique
 from typing import Final
 
 from pydantic import ConfigDict
 from smp import error, message
+
+from firmware_tools.provisioning import DeviceState, Locks
 
 GROUP: Final = 80
 """The group number. 0 to 63 belong to the SMP specification, 64 and up to users."""
 
 PROTOCOL_VERSION: Final = 1
 """What ``ident`` answers as ``v``. A station refuses a device with another one."""
-
-PROOF_DOMAIN: Final = b"provisioning-station proof v1\x00"
-"""Goes before what a device signs in ``prove``, so that no other protocol can make use of the signature."""
-
-NONCE_SIZE: Final = 32
-"""Bytes in a challenge."""
-
-MAX_HARDWARE_ID: Final = 64
-"""Characters in a hardware id, from ``[0-9A-Za-z._:-]``."""
-
-MAX_CHAIN: Final = 4096
-"""Bytes in a chain that a device has to be able to take."""
-
-MAX_CSR: Final = 2048
-"""Bytes in a CSR that a station has to be able to take."""
 
 
 @unique
@@ -57,26 +44,6 @@ class Command(IntEnum):
     CHAIN = 2
     PROVE = 3
     LOCK = 4
-
-
-@unique
-class DeviceState(IntEnum):
-    """How far a device has come; the states follow each other and never go back, short of an erase."""
-
-    BLANK = 0
-    KEYED = 1
-    PROVISIONED = 2
-    LOCKED = 3
-
-
-class Locks(IntFlag):
-    """What ``lock`` closes for good. A device answers with what it *observes* to be closed."""
-
-    NONE = 0
-    DEBUG = 1
-    """The debug port."""
-    CREDENTIALS = 2
-    """The credential slot: key and chain can't be replaced any more."""
 
 
 @unique

@@ -21,7 +21,7 @@ from typing import Final
 
 from firmware_tools.bundles.manifest import LockStep
 from firmware_tools.flashers import FlasherKind
-from firmware_tools.provisioning_group import Locks
+from firmware_tools.provisioning import Locks
 from hsm.toml import nearest
 from station.errors import ConfigError
 

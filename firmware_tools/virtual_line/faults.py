@@ -9,7 +9,7 @@ import random
 from dataclasses import dataclass
 from typing import Final, Self
 
-from firmware_tools.provisioning_group import DeviceState
+from firmware_tools.provisioning import DeviceState
 
 __all__ = ["SOUND", "Faults", "FlashDeath", "StateDeath"]
 

@@ -9,7 +9,7 @@ from typing import Final
 
 import click
 
-from firmware_tools.provisioning_group import Locks
+from firmware_tools.provisioning import Locks
 from station.cli.commands import Group, json_option
 from station.cli.output import print_columns, print_json
 from station.cli.root import EXIT_FAILURE

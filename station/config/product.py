@@ -7,7 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from firmware_tools.provisioning_group import Locks
+from firmware_tools.provisioning import Locks
 from station.config.section import Section, nearest
 from station.devices import Capability
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from enum import Flag, auto
 from typing import Protocol, runtime_checkable
 
-from firmware_tools.provisioning_group import DeviceState, Locks
+from firmware_tools.provisioning import DeviceState, Locks
 
 __all__ = [
     "Attestation",

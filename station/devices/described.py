@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from firmware_tools.provisioning_group import MAX_CSR
+from firmware_tools.provisioning import MAX_CSR
 from hsm import Csr, CsrError
 from station.devices import Capability, DeviceState, Identity, Locks, certificates
 from station.devices.certificates import PEM_BEGIN

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from firmware_tools.provisioning_group import Locks
+from firmware_tools.provisioning import Locks
 from station.config.section import Document, Section, nearest, parse
 from station.devices.description import (
     BYTE_FIELDS,

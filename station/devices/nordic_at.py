@@ -40,7 +40,7 @@ from typing import Final
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from firmware_tools.provisioning_group import MAX_CSR
+from firmware_tools.provisioning import MAX_CSR
 from station.devices import Attestation, Capability, DeviceState, Identity, Locks
 from station.devices.nordic_at_credentials import CLIENT_CERTIFICATE, CLIENT_KEY, Credentials
 from station.devices.nordic_at_modem import Modem

@@ -36,6 +36,7 @@ from smpclient.generics import SMPRequest, TEr1, TEr2, TRep
 from smpclient.requests.os_management import EchoWrite, MCUMgrParametersRead, ResetWrite
 
 from firmware_tools import provisioning_group as group
+from firmware_tools.provisioning import MAX_CHAIN, MAX_CSR, MAX_HARDWARE_ID, PROOF_DOMAIN
 from firmware_tools.smp_framing import MESSAGE_LIMIT, Framing
 from station.devices import Capability, Identity, Locks
 from station.devices.smp_answer import malformed, parse
@@ -43,7 +44,7 @@ from station.devices.smp_wire import SmpTransport
 from station.errors import DeviceError, Garbled, NoAnswer, UnitRefused
 from station.ports.link import Link
 
-HARDWARE_ID: Final = re.compile(rf"[0-9A-Za-z._:-]{{1,{group.MAX_HARDWARE_ID}}}")
+HARDWARE_ID: Final = re.compile(rf"[0-9A-Za-z._:-]{{1,{MAX_HARDWARE_ID}}}")
 """What a hardware id may be; it goes into file names, so a path separator is out."""
 
 TEXT: Final = re.compile(r"[ -~]{1,32}")
@@ -132,7 +133,7 @@ class SmpDriver:
                 while total is None or len(csr) < total:
                     request = group.CsrWrite(off=len(csr), sequence=self._next())
                     answer = await self._ask(request, self._timeouts.crypto)
-                    _expect(0 < answer.len <= group.MAX_CSR, "len", answer.len)
+                    _expect(0 < answer.len <= MAX_CSR, "len", answer.len)
                     _expect(total in (None, answer.len), "len", answer.len)
                     total = answer.len
                     csr += _piece(answer.off, answer.data, len(csr), total)
@@ -154,9 +155,9 @@ class SmpDriver:
             DeviceError: the board refuses the chain: ``device.wrong_key``, ``device.broken_link`` and so on.
         """
         content = b"".join(chain)
-        if not 0 < len(content) <= group.MAX_CHAIN:
+        if not 0 < len(content) <= MAX_CHAIN:
             raise UnitRefused(
-                f"the chain has {len(content)} bytes; a device takes 1 to {group.MAX_CHAIN}",
+                f"the chain has {len(content)} bytes; a device takes 1 to {MAX_CHAIN}",
                 code="unit.chain_too_large",
                 operator="Call the line engineer.",
             )
@@ -231,7 +232,7 @@ class SmpDriver:
             limit = READ_PIECE if wanted is None else min(READ_PIECE, wanted - len(content))
             request = group.ChainRead(off=len(content), max=limit, sequence=self._next())
             answer = await self._ask(request, self._timeouts.answer)
-            _expect(0 < answer.len <= group.MAX_CHAIN, "len", answer.len)
+            _expect(0 < answer.len <= MAX_CHAIN, "len", answer.len)
             if total not in (None, answer.len):
                 raise _differs("length of the chain", total, answer.len)
             if not content:
@@ -249,7 +250,7 @@ class SmpDriver:
         leaf = self._leaf or b""
         answer = await self._ask(group.ProveWrite(nonce=challenge, sequence=self._next()), self._timeouts.crypto)
         _expect(len(answer.sig) in SIGNATURE_SIZES, "sig", answer.sig)
-        return group.PROOF_DOMAIN + challenge + sha256(leaf).digest(), answer.sig
+        return PROOF_DOMAIN + challenge + sha256(leaf).digest(), answer.sig
 
     async def lock(self, locks: Locks) -> None:
         """See ``Driver.lock``."""

@@ -35,7 +35,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from firmware_tools.provisioning_group import MAX_CSR
+from firmware_tools.provisioning import MAX_CSR
 from hsm import Csr, CsrError
 from station.devices import Capability, DeviceState, Identity, Locks, certificates
 from station.devices.csr_proof import committed_name, signed_parts

@@ -23,7 +23,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Final
 
-from firmware_tools.provisioning_group import Locks
+from firmware_tools.provisioning import Locks
 from hsm.serials import serial_text
 from station.manifest import PassedUnit
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from hashlib import sha256
 from typing import Final
 
-from firmware_tools.provisioning_group import NONCE_SIZE
+from firmware_tools.provisioning import NONCE_SIZE
 from hsm import Authority
 from station.devices import Attestation, Attesting, Capability, Comparing, Driver, Identity
 from station.errors import DeviceError

@@ -331,7 +331,7 @@ class Manifest(OpenFile):
         Args:
             unit_id: an open unit with a recorded certificate.
             proof: that the board holds the key of the certificate it gave back.
-            locks: as observed, bits of ``firmware_tools.provisioning_group.Locks``.
+            locks: as observed, bits of ``firmware_tools.provisioning.Locks``.
             seconds: from plug to pass.
 
         Raises:

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, load_der_public_key
 from cryptography.x509.oid import NameOID
 
-from firmware_tools.provisioning_group import NONCE_SIZE
+from firmware_tools.provisioning import NONCE_SIZE
 from hsm import Csr
 from station.devices import Attesting, Capability, Comparing, Driver, Identity
 from station.errors import StationError

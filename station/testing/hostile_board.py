@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
-from firmware_tools.provisioning_group import PROOF_DOMAIN
+from firmware_tools.provisioning import PROOF_DOMAIN
 from station.testing.scripted_board import Answer, ScriptedBoard, Verb
 from station.testing.twists import TWISTS, Reply, RequestHeader, Twist, say
 

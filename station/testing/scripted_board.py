@@ -17,17 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from smp import packet
 
-from firmware_tools.provisioning_group import (
-    GROUP,
-    MAX_CHAIN,
-    NONCE_SIZE,
-    PROOF_DOMAIN,
-    PROTOCOL_VERSION,
-    Command,
-    DeviceState,
-    Locks,
-    ProvisioningError,
-)
+from firmware_tools.provisioning import MAX_CHAIN, NONCE_SIZE, PROOF_DOMAIN, DeviceState, Locks
+from firmware_tools.provisioning_group import GROUP, PROTOCOL_VERSION, Command, ProvisioningError
 from firmware_tools.smp_framing import LINE_LENGTH, FrameReader
 from station.ports.transcript import WireTap
 from station.testing.memory_link import MemoryLink

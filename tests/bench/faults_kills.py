@@ -11,7 +11,7 @@ from bench.faults_report import BlockReport
 from bench.judge import Judge, Verdict
 from bench.place import Place, Run
 from bench.stations import Starter, Station
-from firmware_tools.provisioning_group import DeviceState
+from firmware_tools.provisioning import DeviceState
 from firmware_tools.virtual_line.faults import SOUND, Faults, StateDeath
 from firmware_tools.virtual_line.line import VirtualBoard, VirtualLine
 from firmware_tools.virtual_line.wire import Cut, CutKind, Direction, Wire

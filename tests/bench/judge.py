@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from bench.board_flash import Held, read_flash
-from firmware_tools.provisioning_group import Locks
+from firmware_tools.provisioning import Locks
 from hsm import read_counts
 from hsm.request import KeyName
 from station.manifest import IssuanceState, ManifestReader, UnitHistory, UnitState

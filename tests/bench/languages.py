@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from bench.shop import PRODUCT
 from bench.text_boards import DOMAIN, Widget, ZephyrBoard, csr_of
-from firmware_tools.provisioning_group import PROOF_DOMAIN, Locks
+from firmware_tools.provisioning import PROOF_DOMAIN, Locks
 from station.config import ProductSection
 from station.config.languages import EXAMPLES
 from station.devices import Capability, Driver

@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from firmware_tools.provisioning_group import Locks
+from firmware_tools.provisioning import Locks
 from hsm import Authority, Profile
 from station.config import OrderSection, ProductSection
 from station.line.workshop import Workshop

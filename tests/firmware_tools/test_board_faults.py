@@ -12,7 +12,8 @@ from smpclient.requests.os_management import EchoWrite
 from smpclient.transport.serial import SMPSerialTransport
 
 from firmware_tools.errors import LineError
-from firmware_tools.provisioning_group import CsrWrite, DeviceState, IdentRead
+from firmware_tools.provisioning import DeviceState
+from firmware_tools.provisioning_group import CsrWrite, IdentRead
 from firmware_tools.virtual_line.faults import Faults, FlashDeath, StateDeath
 from firmware_tools.virtual_line.line import VirtualLine
 from firmware_tools.virtual_line.wire import Cut, CutKind, Direction, Wire

@@ -12,7 +12,8 @@ from smp.os_management import OS_MGMT_RET_RC
 from smpclient.requests.image_management import ImageErase, ImageStatesRead, ImageStatesWrite, ImageUploadWrite
 from smpclient.requests.os_management import BootloaderInformationRead, EchoWrite, MCUMgrParametersRead, ResetWrite
 
-from firmware_tools.provisioning_group import IdentRead, LockRead, Locks, LockWrite
+from firmware_tools.provisioning import Locks
+from firmware_tools.provisioning_group import IdentRead, LockRead, LockWrite
 
 OTHER = ec.derive_private_key(8, ec.SECP256R1())
 POWER_GONE = (ConnectionResetError, BrokenPipeError)

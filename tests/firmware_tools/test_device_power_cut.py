@@ -13,16 +13,8 @@ import pytest
 from smpclient.requests.image_management import ImageStatesRead, ImageStatesWrite, ImageUploadWrite
 from smpclient.requests.os_management import ResetWrite
 
-from firmware_tools.provisioning_group import (
-    ChainRead,
-    ChainReadResponse,
-    DeviceState,
-    IdentRead,
-    LockRead,
-    Locks,
-    LockWrite,
-    ProveWrite,
-)
+from firmware_tools.provisioning import DeviceState, Locks
+from firmware_tools.provisioning_group import ChainRead, ChainReadResponse, IdentRead, LockRead, LockWrite, ProveWrite
 
 ALL = Locks.DEBUG | Locks.CREDENTIALS
 POWER_GONE = (ConnectionResetError, BrokenPipeError)

@@ -13,13 +13,13 @@ from cryptography import x509
 from smp import packet
 
 from firmware_tools.build import build_device, fetch_mbedtls
+from firmware_tools.provisioning import Locks
 from firmware_tools.provisioning_group import (
     ChainRead,
     ChainWrite,
     CsrWrite,
     IdentRead,
     LockRead,
-    Locks,
     LockWrite,
     ProveWrite,
     ProvisioningError,

@@ -9,17 +9,14 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from firmware_tools.build import build_device, system_mbedtls_version
+from firmware_tools.provisioning import MAX_CHAIN, PROOF_DOMAIN, DeviceState, Locks
 from firmware_tools.provisioning_group import (
-    MAX_CHAIN,
-    PROOF_DOMAIN,
     PROTOCOL_VERSION,
     ChainRead,
     ChainWrite,
     CsrWrite,
-    DeviceState,
     IdentRead,
     LockRead,
-    Locks,
     LockWrite,
     ProveWrite,
     ProvisioningError,

@@ -30,15 +30,13 @@ from smpclient.transport.serial import SMPSerialTransport
 
 from firmware_tools.build import build_firmware
 from firmware_tools.errors import LineError, SourceMissing, ToolMissing
+from firmware_tools.provisioning import PROOF_DOMAIN, DeviceState, Locks
 from firmware_tools.provisioning_group import (
-    PROOF_DOMAIN,
     ChainRead,
     ChainWrite,
     CsrWrite,
-    DeviceState,
     IdentRead,
     LockRead,
-    Locks,
     LockWrite,
     ProveWrite,
 )

@@ -15,7 +15,8 @@ from smpclient.transport.serial import SMPSerialTransport
 
 from firmware_tools.build import build_device
 from firmware_tools.errors import LineDirectoryError, LineError, ProgramError, ToolMissing
-from firmware_tools.provisioning_group import CsrWrite, DeviceState, IdentRead
+from firmware_tools.provisioning import DeviceState
+from firmware_tools.provisioning_group import CsrWrite, IdentRead
 from firmware_tools.virtual_line.line import VirtualLine
 from firmware_tools.virtual_line.wire import Cut, CutKind, Direction, Wire
 

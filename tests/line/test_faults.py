@@ -6,7 +6,7 @@ import pytest
 from bench.judge import Judge
 from bench.stations import starter
 
-from firmware_tools.provisioning_group import DeviceState
+from firmware_tools.provisioning import DeviceState
 from firmware_tools.virtual_line.faults import Faults, FlashDeath, StateDeath
 from firmware_tools.virtual_line.line import VirtualLine
 from firmware_tools.virtual_line.wire import Cut, CutKind, Direction, Wire

@@ -8,7 +8,7 @@ import pytest
 from bench.images import Releases
 from bench.stations import Ended, Starter, starter
 
-from firmware_tools.provisioning_group import Locks
+from firmware_tools.provisioning import Locks
 from firmware_tools.rom_loaders.esp import EspLoader
 from firmware_tools.rom_loaders.esp_chips import CHIPS
 from firmware_tools.rom_loaders.flash_file import FlashFile

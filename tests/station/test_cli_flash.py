@@ -17,7 +17,7 @@ import pytest
 from bench.images import Releases
 
 from firmware_tools.build import build_device
-from firmware_tools.provisioning_group import Locks
+from firmware_tools.provisioning import Locks
 from firmware_tools.rom_loaders.esp import EspLoader
 from firmware_tools.rom_loaders.esp_chips import CHIPS
 from firmware_tools.rom_loaders.flash_file import FlashFile

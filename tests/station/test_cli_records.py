@@ -19,7 +19,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from firmware_tools.provisioning_group import Locks
+from firmware_tools.provisioning import Locks
 from hsm.serials import serial_text, shown
 from station.cli.root import root
 from station.config.folder import configuration

@@ -4,7 +4,7 @@ import pytest
 
 from firmware_tools.bundles.manifest import LockStep
 from firmware_tools.flashers import FlasherKind
-from firmware_tools.provisioning_group import Locks
+from firmware_tools.provisioning import Locks
 from station.errors import ConfigError, DeviceError
 from station.line.chip_locks import seen
 from station.locking import plan_of, said

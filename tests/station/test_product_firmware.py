@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from bench.images import Releases
 
-from firmware_tools.provisioning_group import Locks
+from firmware_tools.provisioning import Locks
 from station.checks import firmware as checks
 from station.checks.findings import Level
 from station.config import ProductSection, load

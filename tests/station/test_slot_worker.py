@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from firmware_tools.provisioning_group import Locks
+from firmware_tools.provisioning import Locks
 from hsm import Authority, Profile
 from hsm.testing import temporary_ca
 from station.config import OrderSection, ProductSection, SlotConfig

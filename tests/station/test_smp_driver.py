@@ -8,7 +8,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from smpclient import SMPClient
 from smpclient.requests.os_management import EchoWrite
 
-from firmware_tools.provisioning_group import PROOF_DOMAIN, ChainWrite, ProvisioningError
+from firmware_tools.provisioning import PROOF_DOMAIN
+from firmware_tools.provisioning_group import ChainWrite, ProvisioningError
 from station.devices import DeviceState, Identity, Locks
 from station.devices.smp import RESTARTS, SmpDriver, Timeouts
 from station.errors import DeviceError, LinkError, NoAnswer, UnitRefused, Unplugged

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from firmware_tools.provisioning_group import MAX_CSR
+from firmware_tools.provisioning import MAX_CSR
 from station.devices import Locks
 from station.devices.smp import SmpDriver, Timeouts
 from station.errors import DeviceError, Garbled, StationError

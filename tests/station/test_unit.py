@@ -14,7 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from firmware_tools.provisioning_group import Locks, ProvisioningError
+from firmware_tools.provisioning import Locks
+from firmware_tools.provisioning_group import ProvisioningError
 from hsm import Authority, IssuanceError, Profile, Signer, TokenUri
 from hsm.ceremony import init_ca
 from hsm.testing import temporary_ca

@@ -10,7 +10,7 @@ from bench.images import Releases
 from firmware_tools.bundles.manifest import LockStep, UnitEntry, UnitFile, UnitFormat
 from firmware_tools.errors import FlashError
 from firmware_tools.flashers import FlasherKind, FlashReport, Phase, Progress, Target
-from firmware_tools.provisioning_group import Locks
+from firmware_tools.provisioning import Locks
 from hsm import Authority, Profile
 from hsm.testing import temporary_ca
 from station.config import OrderSection, ProductSection, SlotConfig
