@@ -210,6 +210,14 @@ def test_help_imports_nothing_heavy():
     assert heavy & set(done.stderr.split()) == set()
 
 
+@pytest.mark.parametrize("name", ["order", "unit", "manifest", "ca", "check", "doctor"])
+def test_commands_for_records_and_keys_import_nothing_that_speaks_to_boards(name):
+    code = f"import sys; from station.cli.root import root; root.get_command(None, {name!r}); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert {"pydantic", "serial", "smpclient"} & set(done.stdout.split()) == set()
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
