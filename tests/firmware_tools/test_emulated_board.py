@@ -44,8 +44,6 @@ from firmware_tools.virtual_line.emulated_board import FUSES
 from firmware_tools.virtual_line.faults import Faults, FlashDeath
 from firmware_tools.virtual_line.line import VirtualBoard, VirtualLine
 
-pytestmark = pytest.mark.xdist_group("qemu")  # one after the other: each emulator wants a core
-
 PATIENCE = 20.0
 ASK_AGAIN = 2.0
 """Seconds after which a question is put again: a board that starts may have lost it."""
