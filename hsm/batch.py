@@ -244,13 +244,13 @@ class Batch:
     async def _finish(self, work: list[_Work]) -> None:
         """Write the intents of a chunk, sign them, record and write the certificates."""
         journal = self._desk.journal
-        fresh = [one for one in work if one.wanted is not None]
-        intents = await journal.perform(
-            partial(reserve_each, wanted=[one.wanted for one in fresh if one.wanted is not None])
-        )
+        fresh = [(one, one.wanted) for one in work if one.wanted is not None]
+        intents = await journal.perform(partial(reserve_each, wanted=[wanted for _, wanted in fresh]))
         ready: list[tuple[_Work, Intent]] = []
-        for one, intent in zip(fresh, intents, strict=True):
+        for (one, wanted), intent in zip(fresh, intents, strict=True):
             if isinstance(intent, HsmError):
+                if self._desk.refused is not None:
+                    self._desk.refused(wanted.spki_sha256, intent)
                 self._refuse(one.request, intent)
             else:
                 ready.append((one, intent))

@@ -79,6 +79,8 @@ class Desk:
     manifest; None where nobody does."""
     refuse_held: Callable[[Csr, Mapping[str, str]], None] | None = None
     """Raises ``WarrantError`` where a request's fields name what somebody else holds, like a unit's hardware id."""
+    refused: Callable[[bytes, HsmError], None] | None = None
+    """Is told of a key (SHA-256 of its SubjectPublicKeyInfo) that gets no certificate, and why."""
     allot: Allot | None = None
     """Takes from a production order what each request needs; None: nothing is ordered."""
 
@@ -107,6 +109,9 @@ class Desk:
     def prepare_all(self, asked: Sequence[Asked]) -> list[Prepared | HsmError]:
         """Do as ``prepare``, for several (``hsm.columns``): each for itself."""
         drafts = self.authority.draft_all(each(self._wish, asked))
+        for one, draft in zip(asked, drafts, strict=True):
+            if isinstance(draft, HsmError) and self.refused is not None:
+                self.refused(one.csr.spki_sha256, draft)
         return [
             draft if isinstance(draft, HsmError) else (draft, self._reservation(one, draft))
             for one, draft in zip(asked, drafts, strict=True)

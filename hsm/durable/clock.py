@@ -56,21 +56,26 @@ class SteadyClock:
         """
         self._clock = clock
         self._up = up
-        self._last = clock(), up()
+        self._booted = clock() - timedelta(seconds=up())
+        """When this computer was started, by the latest time that was believed."""
 
     def __call__(self) -> datetime:
         """Return the time.
 
         Raises:
-            ClockJumpedError: it was set ahead by more than ``JUMP_TOLERANCE`` since it was last asked for.
+            ClockJumpedError: it was set ahead by more than ``JUMP_TOLERANCE`` of what was believed before. That a clock
+                that went back is set right is no such thing.
         """
-        now, up = self._clock(), self._up()
-        before, up_before = self._last
-        ahead = now - before - timedelta(seconds=up - up_before)
-        if ahead > JUMP_TOLERANCE:
-            raise ClockJumpedError(now, ahead)
-        self._last = now, up
+        now = self._clock()
+        booted = now - timedelta(seconds=self._up())
+        if booted - self._booted > JUMP_TOLERANCE:
+            raise ClockJumpedError(now, booted - self._booted)
+        self._booted = max(self._booted, booted)
         return now
+
+
+STEADY: Final = SteadyClock()
+"""The time for all files of this process: one that is opened after the clock was set ahead is no safer."""
 
 
 class Stamps:

@@ -5,7 +5,7 @@ from typing import Self, TypeVar
 
 from sqlite_utils import Database
 
-from hsm.durable.clock import Clock, Stamps, SteadyClock, time_text
+from hsm.durable.clock import STEADY, Clock, Stamps
 from hsm.durable.kind import FileKind
 from hsm.durable.lock import WriterLock
 from hsm.durable.opening import check_writable, create, is_new, open_for_writing, translated
@@ -28,19 +28,18 @@ class OpenFile:
         Args:
             kind: of the file.
             path: its folder exists. ``<path>.lock`` is made beside it.
-            clock: the time, aware of its zone; None: this computer's (``SteadyClock``).
+            clock: the time, aware of its zone; None: this computer's (``STEADY``).
 
         Raises:
             ErrorKinds: what is wrong with file, folder, lock or clock; nothing was changed then.
         """
-        clock = clock or SteadyClock()
         real = path.resolve()
         check_writable(kind, real)
         is_new(kind, real)  # refuses what is not ours before the lock file is made beside it
         self._lock = WriterLock(real, kind)
         try:
-            stamps = Stamps(kind, clock)
-            now = time_text(clock())
+            stamps = Stamps(kind, clock or STEADY)
+            now = stamps.next()
             if is_new(kind, real):
                 create(kind, real, now)
             self._db = open_for_writing(kind, real, now)

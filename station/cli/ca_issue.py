@@ -26,7 +26,7 @@ from hsm.names import parse_name
 from hsm.profile_file import names as profile_names
 from station.cli.ca_journal import PATIENCE
 from station.cli.ca_open import opened_ca
-from station.cli.ca_order import OrderedDesk, allotting, profile_to_issue
+from station.cli.ca_order import allotting, profile_to_issue
 from station.cli.certificate import facts_of
 from station.cli.certificate_file import check_room, form_option, out_option, put, refuse_tty
 from station.cli.commands import Command, config_option, json_option
@@ -327,7 +327,7 @@ async def _desk(  # noqa: PLR0913 (what a desk needs, by name)
             opened_ca(config, ca, extra_lint=lint, patience=patience) as (authority, journal),
             allotting(config, order, profile, authority, journal) as allot,
         ):
-            yield OrderedDesk(
+            yield Desk(
                 authority,
                 journal,
                 profile,
@@ -337,6 +337,7 @@ async def _desk(  # noqa: PLR0913 (what a desk needs, by name)
                 renew=renew,
                 allot=allot,
                 refuse_held=None if allot is None else allot.refuse_held,
+                refused=None if allot is None else allot.refused,
                 holder=holder,
             )
 

@@ -1,7 +1,7 @@
 """Orders at the desk: what ``station ca issue`` and ``sign-batch`` take from a production order."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Final
@@ -11,7 +11,6 @@ from cryptography import x509
 from hsm import Authority, Csr, HsmError, OrderRule, Profile, WarrantError, der
 from hsm.durable import Reader
 from hsm.errors import FieldError
-from hsm.issuing import Asked, Desk, Prepared
 from hsm.journal import CaJournal
 from hsm.profile_file import names
 from hsm.profiles import HARDWARE_MODULE_NAME
@@ -150,10 +149,10 @@ class OrderDesk:
                 code="order.key_certified",
             )
 
-    def refused(self, csr: Csr, error: HsmError) -> None:
-        """Note why a request gets no certificate, if it took a serial."""
-        if csr.spki_sha256 in self._given:
-            self._manifest.refuse_desk_request(csr.spki_sha256, error.code, str(error))
+    def refused(self, spki_sha256: bytes, error: HsmError) -> None:
+        """Note why a key gets no certificate, if it took a serial."""
+        if spki_sha256 in self._given:
+            self._manifest.refuse_desk_request(spki_sha256, error.code, str(error))
 
     def __call__(self, csr: Csr) -> Allotment:
         """Take a serial for a request's key, or find the one that it took before.
@@ -173,18 +172,6 @@ class OrderDesk:
             warrant = self._order.unit(serial, holder=csr.spki_sha256.hex(), product=terms.product)
             self._given[csr.spki_sha256] = Allotment(fields if mac is None else {**fields, "mac": mac}, warrant)
         return self._given[csr.spki_sha256]
-
-
-class OrderedDesk(Desk):
-    """A desk whose requests take numbers of an order: one that is refused after that is noted, with the reason."""
-
-    def prepare_all(self, asked: Sequence[Asked]) -> list[Prepared | HsmError]:
-        """Do as ``Desk.prepare_all``."""
-        found = Desk.prepare_all(self, asked)
-        for one, prepared in zip(asked, found, strict=True):
-            if isinstance(prepared, HsmError) and isinstance(self.allot, OrderDesk):
-                self.allot.refused(one.csr, prepared)
-        return found
 
 
 def _held(hardware_id: str, holder: str) -> WarrantError:

@@ -100,6 +100,20 @@ async def test_first_look_publishes_everything(config):
     assert (config.crl.directory / order).exists()
 
 
+async def test_nothing_is_made_by_a_clock_that_was_set_ahead(config, monkeypatch):
+    async with scheduled(config) as (schedule, told):
+        await schedule.look()
+        await schedule.look()
+        told.offset = dt.timedelta(days=400)
+        with monkeypatch.context() as patch:
+            patch.setattr("hsm.durable.clock.time.clock_gettime", lambda _: 0.0)  # less than the clock went on
+            await schedule.look()
+        assert told.notices[-1].code == "journal.clock_jumped"
+        told.offset = dt.timedelta()
+        await schedule.look()
+    assert told.last == "nothing is due any more"
+
+
 async def test_a_look_without_anything_due_says_nothing(config):
     async with scheduled(config) as (schedule, told):
         await schedule.look()

@@ -409,6 +409,19 @@ def test_a_request_that_is_refused_with_a_number_is_shown_with_the_reason_until_
     assert json.loads(line("order", "show", "--json").stdout)["refused_at_desk"] == []
 
 
+def test_a_request_that_the_journal_refuses_with_a_number_is_shown_with_the_reason(line):
+    profile = (FOLDER / "tls-client.toml").read_text()
+    (line.folder / "mine.toml").write_text(profile.replace('order = "none"', 'order = "required"'))
+    line("order", "import", line.order("WO-2", "--profile", "mine.toml"))
+    (line.folder / "batch").mkdir()
+    for name in ("a.csr", "a.pem"):
+        (line.folder / request(line)).rename(line.folder / "batch" / name)
+    line("ca", "sign-batch", "batch", "--profile", "mine.toml", "--order", "WO-2", code=1)
+    assert orders(line)["WO-2"].taken == 2
+    (refused,) = json.loads(line("order", "show", "WO-2", "--json").stdout)["refused_at_desk"]
+    assert refused["code"] == "journal.request_signed"
+
+
 def test_a_hardware_id_in_another_case_gets_no_other_certificate_at_the_desk(line):
     issue = ("ca", "issue", "--profile", "idevid", "--order", "WO-0001")
     line(*issue, "--field", "hardware_id=AB12", "--csr", request(line, "a"), "--out", "a.pem")

@@ -86,6 +86,17 @@ async def test_clock_that_is_set_ahead_stops_the_line_until_it_is_right(path):
         assert max(event.at for event in reader.events()) == "2026-07-04T14:00:00.000Z"
 
 
+async def test_clock_that_went_back_and_is_set_right_did_not_jump(path):
+    computer = SetAhead()
+    with Manifest.open(path, clock=SteadyClock(lambda: computer.now, lambda: computer.up)) as manifest:
+        await manifest.open_order(ORDER)
+        computer.now -= timedelta(hours=1)
+        with pytest.raises(ClockWentBack):
+            await begin(manifest, "board-1")
+        computer.now += timedelta(hours=1)
+        await begin(manifest, "board-1")
+
+
 async def test_clock_that_steps_ahead_a_little_is_believed(path):
     computer = SetAhead()
     with Manifest.open(path, clock=SteadyClock(lambda: computer.now, lambda: computer.up)) as manifest:
@@ -99,3 +110,10 @@ def test_the_clock_of_an_open_file_is_a_steady_one(path, monkeypatch):
         monkeypatch.setattr("hsm.durable.clock.time.clock_gettime", lambda _: 0.0)  # hours less than before
         with pytest.raises(ClockJumped):
             manifest.event(None, "", "", "note", {})
+
+
+def test_a_file_that_is_opened_after_the_clock_was_set_ahead_is_refused(path, monkeypatch):
+    monkeypatch.setattr("hsm.durable.clock.time.clock_gettime", lambda _: 0.0)
+    with pytest.raises(ClockJumped, match="set it right"):
+        Manifest.open(path)
+    assert not path.exists()
