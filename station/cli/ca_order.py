@@ -32,6 +32,8 @@ AND NOT EXISTS (SELECT 1 FROM void WHERE void.issuance_id = issuance.id) LIMIT 1
 """
 _ORDERED: Final = frozenset({"product_serial", "model", "order", "first_name"})
 """Fields that every order gives, or that follow from the names."""
+_HAS_ONE: Final = frozenset({"journal.issuance_open", "journal.key_certified", "issuance.key_certified"})
+"""Refusals of a request whose key has a certificate, or gets one for another request."""
 _UNIT: Final = "SELECT coalesce(product_serial, '') FROM unit WHERE hardware_id = ? COLLATE NOCASE"
 
 
@@ -151,7 +153,7 @@ class OrderDesk:
 
     def refused(self, spki_sha256: bytes, error: HsmError) -> None:
         """Note why a key gets no certificate, if it took a serial."""
-        if spki_sha256 in self._given:
+        if spki_sha256 in self._given and error.code not in _HAS_ONE:
             self._manifest.refuse_desk_request(spki_sha256, error.code, str(error))
 
     def __call__(self, csr: Csr) -> Allotment:

@@ -422,6 +422,20 @@ def test_a_request_that_the_journal_refuses_with_a_number_is_shown_with_the_reas
     assert refused["code"] == "journal.request_signed"
 
 
+def test_a_second_request_of_a_key_that_gets_its_certificate_is_no_refusal_of_its_number(line):
+    profile = (FOLDER / "tls-client.toml").read_text()
+    (line.folder / "mine.toml").write_text(profile.replace('order = "none"', 'order = "required"'))
+    line("order", "import", line.order("WO-2", "--profile", "mine.toml"))
+    (line.folder / "batch").mkdir()
+    csr = (line.folder / request(line)).read_bytes()
+    for name in ("a.csr", "b.csr"):
+        (line.folder / "batch" / name).write_bytes(csr)
+    line("ca", "sign-batch", "batch", "--profile", "mine.toml", "--order", "WO-2", code=1)
+    assert orders(line)["WO-2"].taken == 1
+    with ManifestReader(line.folder / "manifest.db") as reader:
+        assert reader.desk_refusals("WO-2") == ()
+
+
 def test_a_hardware_id_in_another_case_gets_no_other_certificate_at_the_desk(line):
     issue = ("ca", "issue", "--profile", "idevid", "--order", "WO-0001")
     line(*issue, "--field", "hardware_id=AB12", "--csr", request(line, "a"), "--out", "a.pem")
