@@ -290,7 +290,9 @@ def _tell(outcome: Outcome, counts: Counter[End], *, as_json: bool) -> None:
     counts[outcome.end] += 1
     if as_json:
         serial = None if outcome.serial is None else f"{outcome.serial:032x}"
-        line = {"request": outcome.request, "end": outcome.end, "serial": serial, "code": outcome.code}
+        # A name that is not UTF-8 has no spelling in JSON (RFC 8259 8.1), so it is written as on a terminal.
+        request = outcome.request if outcome.request.isprintable() else printable(outcome.request)
+        line = {"request": request, "end": outcome.end, "serial": serial, "code": outcome.code}
         print_json({**line, "detail": outcome.sentence})
     elif outcome.end is End.REFUSED and counts[End.REFUSED] <= _REFUSED_SHOWN:
         click.echo(f"refused {printable(outcome.request)}: {outcome.code}: {outcome.sentence}", err=True)

@@ -283,6 +283,13 @@ def test_batch_tells_programs_each_end(config, requests):
     assert lines[-1]["signed"] == 5
 
 
+def test_a_name_that_is_not_utf_8_is_told_to_programs_as_text(config, requests):
+    (requests / "\udcff.csr").write_bytes(b"?")
+    lines = [json.loads(line) for line in sign_batch(config, requests, "--json", exit_code=1).stdout.splitlines()]
+    (refused,) = (line["request"] for line in lines[:-1] if line["end"] == "refused")
+    assert refused == r"\udcff"
+
+
 def test_table_gives_fields_to_single_requests(config, requests, tmp_path):
     table = tmp_path / "units.csv"
     table.write_text("request,product_serial\nunit-1,SN0001\n")
