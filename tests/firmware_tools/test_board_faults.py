@@ -118,6 +118,7 @@ def test_the_same_dice_give_the_same_brown_outs():
 
 async def test_a_board_that_is_taken_out_after_its_death_stays_out(start):
     (board,) = start().boards
+    await ask(board, IdentRead())  # as above
     switched_on(board, Faults(deaths=(FlashDeath(1),), restart=0.01))
     assert await dies_while(board, CsrWrite(off=0)) == 1
     board.unplug()
