@@ -9,10 +9,11 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Final
 
+from hsm.columns import each
 from hsm.der import DerError, split_signed
 from hsm.durable import time_text
 from hsm.durable.refusal import refusal
-from hsm.errors import printable
+from hsm.errors import HsmError, printable
 from hsm.journal.errors import JournalError, KeyCertified, RowRefused
 from hsm.journal.rows import Intent, IntentDraft, Issued, Reservation
 from hsm.journal.schema import JOURNAL
@@ -103,25 +104,20 @@ def reserve_all(connection: sqlite3.Connection, at: str, *, wanted: Sequence[Res
     return [reserve(connection, at, wanted=one) for one in wanted]
 
 
-def reserve_each(
-    connection: sqlite3.Connection, at: str, *, wanted: Sequence[Reservation]
-) -> list[Intent | JournalError]:
+def reserve_each(connection: sqlite3.Connection, at: str, *, wanted: Sequence[Reservation]) -> list[Intent | HsmError]:
     """Do as ``reserve``, for several of one issuer and batch: each for itself.
 
     What refuses one is returned in its place.
     """
-    found: list[Intent | JournalError] = []
     places = _places(connection, at, wanted[0]) if wanted else (0, None)
-    for one in wanted:
+
+    def intend(one: Reservation) -> Intent:
         try:
-            found.append(_intend(connection, at, one, places))
-        except JournalError as error:
-            found.append(error)
+            return _intend(connection, at, one, places)
         except sqlite3.IntegrityError as error:
-            ours = refusal(JOURNAL, error, "the journal")
-            if not isinstance(ours, JournalError):
-                raise
-            found.append(ours)
+            raise refusal(JOURNAL, error, "the journal") from error
+
+    found = each(intend, wanted)
     _count_first_tries(connection, [one for one in found if isinstance(one, Intent)])
     return found
 
