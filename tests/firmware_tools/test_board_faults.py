@@ -66,7 +66,9 @@ async def dies_while(board, request):
     return board.deaths - before
 
 
-def switched_on(board, faults):
+async def switched_on(board, faults):
+    """Let a board boot, then again with faults: what is blank is written to at its first boot, and would die there."""
+    await ask(board, IdentRead())
     board.power_off()
     board.faults = faults
     board.power_on()
@@ -75,8 +77,7 @@ def switched_on(board, faults):
 @pytest.mark.parametrize("wire", [None, Wire()], ids=["direct", "wire"])
 async def test_a_board_dies_in_its_flash_operation_and_lives_the_next_time(start, wire):
     (board,) = start(wire=wire).boards
-    await ask(board, IdentRead())  # what is blank is written to at its first boot, and would die there
-    switched_on(board, Faults(deaths=(FlashDeath(1, torn=5),)))
+    await switched_on(board, Faults(deaths=(FlashDeath(1, torn=5),)))
     assert await dies_while(board, CsrWrite(off=0)) == 1
     assert not board.running
     board.power_on()
@@ -85,7 +86,7 @@ async def test_a_board_dies_in_its_flash_operation_and_lives_the_next_time(start
 
 async def test_a_board_dies_in_a_state_before_it_says_so(start):
     (board,) = start().boards
-    switched_on(board, Faults(deaths=(StateDeath(DeviceState.KEYED),)))
+    await switched_on(board, Faults(deaths=(StateDeath(DeviceState.KEYED),)))
     assert (await ask(board, IdentRead())).st is DeviceState.BLANK
     assert await dies_while(board, CsrWrite(off=0)) == 1
     board.power_on()
@@ -95,15 +96,14 @@ async def test_a_board_dies_in_a_state_before_it_says_so(start):
 async def test_a_board_that_begins_in_the_state_lives(start):
     (board,) = start().boards
     await ask(board, CsrWrite(off=0))
-    switched_on(board, Faults(deaths=(StateDeath(DeviceState.KEYED),)))
+    await switched_on(board, Faults(deaths=(StateDeath(DeviceState.KEYED),)))
     assert (await ask(board, IdentRead())).st is DeviceState.KEYED
     assert board.deaths == 0
 
 
 async def test_a_supply_that_browns_out_comes_back_by_itself_each_time(start):
     (board,) = start().boards
-    await ask(board, IdentRead())  # as above
-    switched_on(board, Faults(deaths=(FlashDeath(1), FlashDeath(1, torn=0), FlashDeath(2, torn=1)), restart=0.01))
+    await switched_on(board, Faults(deaths=(FlashDeath(1), FlashDeath(1, torn=0), FlashDeath(2, torn=1)), restart=0.01))
     while board.deaths < 3:  # it may also die in what it writes while it boots
         await dies_while(board, CsrWrite(off=0))
     assert (await ask(board, CsrWrite(off=0))).len > 0
@@ -118,8 +118,7 @@ def test_the_same_dice_give_the_same_brown_outs():
 
 async def test_a_board_that_is_taken_out_after_its_death_stays_out(start):
     (board,) = start().boards
-    await ask(board, IdentRead())  # as above
-    switched_on(board, Faults(deaths=(FlashDeath(1),), restart=0.01))
+    await switched_on(board, Faults(deaths=(FlashDeath(1),), restart=0.01))
     assert await dies_while(board, CsrWrite(off=0)) == 1
     board.unplug()
     assert not board.running

@@ -409,28 +409,27 @@ def test_a_request_that_is_refused_with_a_number_is_shown_with_the_reason_until_
     assert json.loads(line("order", "show", "--json").stdout)["refused_at_desk"] == []
 
 
-def test_a_request_that_the_journal_refuses_with_a_number_is_shown_with_the_reason(line):
+def sign_batch(line, *requests):
+    """Sign requests, of which one is refused, under an order for a profile without hardware ids."""
     profile = (FOLDER / "tls-client.toml").read_text()
     (line.folder / "mine.toml").write_text(profile.replace('order = "none"', 'order = "required"'))
     line("order", "import", line.order("WO-2", "--profile", "mine.toml"))
     (line.folder / "batch").mkdir()
-    for name in ("a.csr", "a.pem"):
-        (line.folder / request(line)).rename(line.folder / "batch" / name)
+    for name, content in requests:
+        (line.folder / "batch" / name).write_bytes(content)
     line("ca", "sign-batch", "batch", "--profile", "mine.toml", "--order", "WO-2", code=1)
+
+
+def test_a_request_that_the_journal_refuses_with_a_number_is_shown_with_the_reason(line):
+    sign_batch(line, *((name, (line.folder / request(line)).read_bytes()) for name in ("a.csr", "a.pem")))
     assert orders(line)["WO-2"].taken == 2
     (refused,) = json.loads(line("order", "show", "WO-2", "--json").stdout)["refused_at_desk"]
     assert refused["code"] == "journal.request_signed"
 
 
 def test_a_second_request_of_a_key_that_gets_its_certificate_is_no_refusal_of_its_number(line):
-    profile = (FOLDER / "tls-client.toml").read_text()
-    (line.folder / "mine.toml").write_text(profile.replace('order = "none"', 'order = "required"'))
-    line("order", "import", line.order("WO-2", "--profile", "mine.toml"))
-    (line.folder / "batch").mkdir()
     csr = (line.folder / request(line)).read_bytes()
-    for name in ("a.csr", "b.csr"):
-        (line.folder / "batch" / name).write_bytes(csr)
-    line("ca", "sign-batch", "batch", "--profile", "mine.toml", "--order", "WO-2", code=1)
+    sign_batch(line, ("a.csr", csr), ("b.csr", csr))
     assert orders(line)["WO-2"].taken == 1
     with ManifestReader(line.folder / "manifest.db") as reader:
         assert reader.desk_refusals("WO-2") == ()
